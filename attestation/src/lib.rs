@@ -1,0 +1,1 @@
+//! Nitro Security Module documents: produce, parse, verify.

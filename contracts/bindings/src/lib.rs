@@ -1,0 +1,1 @@
+//! Rust bindings and deployment of the contracts.

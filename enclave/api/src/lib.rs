@@ -1,0 +1,1 @@
+//! JSON-RPC over TLS that ends in the enclave.

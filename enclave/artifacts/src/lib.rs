@@ -1,0 +1,1 @@
+//! Fetching artifacts from data availability and verifying them.

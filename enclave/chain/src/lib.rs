@@ -1,0 +1,1 @@
+//! The verified chain view: headers, events, storage.

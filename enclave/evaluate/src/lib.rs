@@ -1,0 +1,1 @@
+//! Schema checks, WASM data components and Rego in keyless worker processes.

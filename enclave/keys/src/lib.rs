@@ -1,0 +1,1 @@
+//! The master secret, derived keys, HPKE and BLS.

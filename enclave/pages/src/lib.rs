@@ -1,0 +1,1 @@
+//! Encrypted, authenticated page store behind redb.

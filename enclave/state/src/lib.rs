@@ -1,0 +1,1 @@
+//! The Jellyfish Merkle Tree over redb, the defer queue and commit selection.

@@ -1,0 +1,1 @@
+//! Identifiers, digests, wire forms: no I/O, no async.

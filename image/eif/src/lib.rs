@@ -1,0 +1,1 @@
+//! Writes, reads and measures Enclave Image Format files.

@@ -1,0 +1,1 @@
+//! A development data-availability store with the EigenDA proxy's REST interface.
