@@ -1,0 +1,1 @@
+//! Decoded contract events in chain order.

@@ -1,0 +1,110 @@
+//! Digests that are signed: EIP-712 over the structures of [`crate::abi`] (`docs/protocol.md` §3, §5, §6).
+
+use std::borrow::Cow;
+
+use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue};
+
+use crate::abi;
+
+/// Where a digest counts: the chain and the contract that verifies it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Chain id.
+    pub chain_id: u64,
+    /// The verifying contract.
+    pub contract: Address,
+}
+
+/// Digest of a state commit; `scope.contract` is the StateCommitRegistry.
+pub fn state_commit_digest(scope: Scope, commit: &abi::StateCommit) -> B256 {
+    commit.eip712_signing_hash(&domain("Newton State Commit", scope))
+}
+
+/// Digest of an evaluation; `scope.contract` is the TaskManager.
+pub fn policy_attestation_digest(scope: Scope, attestation: &abi::PolicyAttestation) -> B256 {
+    attestation.eip712_signing_hash(&domain("Newton Policy Attestation", scope))
+}
+
+/// Digest of an admission; `scope.contract` is the OperatorRegistry.
+pub fn enclave_admission_digest(scope: Scope, admission: &abi::EnclaveAdmission) -> B256 {
+    admission.eip712_signing_hash(&domain("Newton Enclave Admission", scope))
+}
+
+/// Digest of a key epoch's public face; `scope.contract` is the KeyRegistry.
+pub fn key_epoch_digest(scope: Scope, epoch: &abi::KeyEpoch) -> B256 {
+    epoch.eip712_signing_hash(&domain("Newton Key Registry", scope))
+}
+
+/// The 32 bytes that a proof of possession signs under the POP domain; `scope.contract` is the OperatorRegistry.
+pub fn proof_of_possession_message(scope: Scope, owner: Address, bls_key_hash: B256) -> B256 {
+    keccak256(
+        (
+            owner,
+            U256::from(scope.chain_id),
+            scope.contract,
+            bls_key_hash,
+        )
+            .abi_encode_params(),
+    )
+}
+
+/// EIP-712 struct hash of an intent.
+pub fn intent_hash(intent: &abi::Intent) -> B256 {
+    intent.eip712_hash_struct()
+}
+
+/// `keccak256(abi.encode(Task))`: what the task manager stores of a task.
+pub fn task_hash(task: &abi::Task) -> B256 {
+    keccak256(task.abi_encode())
+}
+
+fn domain(name: &'static str, scope: Scope) -> Eip712Domain {
+    Eip712Domain::new(
+        Some(Cow::Borrowed(name)),
+        Some(Cow::Borrowed("1")),
+        Some(U256::from(scope.chain_id)),
+        Some(scope.contract),
+        None,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The type strings stand in `docs/protocol.md`; the structures must encode to the very same.
+    #[test]
+    fn type_strings_are_those_of_the_protocol() {
+        let protocol = include_str!("../../../docs/protocol.md");
+        for encoded in [
+            abi::StateCommit::eip712_encode_type(),
+            abi::PolicyAttestation::eip712_encode_type(),
+            abi::EnclaveAdmission::eip712_encode_type(),
+            abi::KeyEpoch::eip712_encode_type(),
+            abi::Intent::eip712_encode_type(),
+        ] {
+            assert!(protocol.contains(encoded.as_ref()), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn chain_and_contract_are_in_every_digest() {
+        let commit = abi::StateCommit::default();
+        let scope = Scope {
+            chain_id: 1,
+            contract: Address::repeat_byte(1),
+        };
+        let base = state_commit_digest(scope, &commit);
+        let other_chain = Scope {
+            chain_id: 2,
+            ..scope
+        };
+        let other_contract = Scope {
+            contract: Address::repeat_byte(2),
+            ..scope
+        };
+        assert_ne!(base, state_commit_digest(other_chain, &commit));
+        assert_ne!(base, state_commit_digest(other_contract, &commit));
+    }
+}
