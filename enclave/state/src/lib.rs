@@ -1,1 +1,3 @@
 //! The Jellyfish Merkle Tree over redb, the defer queue and commit selection.
+
+pub mod tree;
