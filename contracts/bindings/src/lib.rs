@@ -1,1 +1,20 @@
 //! Rust bindings and deployment of the contracts.
+//!
+//! [`abi`] is generated from `contracts/src/interfaces/INewton.sol`, the one file that all contracts implement. By default
+//! this crate is types only (`alloy-sol-types`), so that the enclave can use it. The feature `deploy` adds
+//! `Instance` types over a provider and the deployment of the whole set.
+
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod abi {
+    //! Structs, calls, events and errors of every contract, as `alloy` makes them from the Solidity interface.
+    #[cfg(not(feature = "deploy"))]
+    alloy_sol_types::sol!("../src/interfaces/INewton.sol");
+    #[cfg(feature = "deploy")]
+    alloy::sol!(
+        #[sol(rpc)]
+        "../src/interfaces/INewton.sol"
+    );
+}
+
+#[cfg(test)]
+mod tests;
