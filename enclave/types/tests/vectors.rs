@@ -40,7 +40,7 @@ fn ids_vector(i: usize) -> Value {
     let mut refs: Vec<B256> = (0..i % 4).map(|r| word(&n(&format!("ref{r}")))).collect();
     refs.sort();
     let entrypoint = format!("vault_{i}.allow");
-    let schema = if i % 2 == 0 {
+    let schema = if i.is_multiple_of(2) {
         ABSENT
     } else {
         word(&n("schema"))

@@ -1,0 +1,129 @@
+//! The server and the pinned client over real TCP and TLS.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{future::Future, pin::Pin as BoxPin, sync::Arc};
+
+use newton_api::{
+    Call, Handler, KeyRing, Limits, RpcError, Server,
+    client::{Client, ClientError, Pin},
+    tls_acceptor,
+};
+use newton_types::{
+    B256,
+    manifest::{ApiKey, Permission},
+    rpc::ErrorName,
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+
+struct Echo;
+
+impl Handler for Echo {
+    fn call(
+        &self,
+        call: Call,
+    ) -> BoxPin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>> {
+        Box::pin(async move {
+            match call.method.as_str() {
+                "write" if !call.permissions.write => Err(RpcError::new(
+                    ErrorName::Unauthorized,
+                    "needs a key with RpcWrite",
+                )),
+                "write" => Ok(json!("written")),
+                "slow" => {
+                    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+                    Ok(json!("slow"))
+                }
+                other => Err(RpcError::new(ErrorName::MethodNotFound, other)),
+            }
+        })
+    }
+}
+
+async fn start(limits: Limits) -> (String, B256) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let spki = B256::from_slice(&Sha256::digest(
+        rcgen::PublicKeyData::subject_public_key_info(&key),
+    ));
+    let certificate = rcgen::CertificateParams::new(vec!["enclave.newton".into()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let acceptor = tls_acceptor(certificate.der().to_vec(), key.serialize_der()).unwrap();
+    let keys = KeyRing::new(vec![ApiKey {
+        sha256: B256::from_slice(&Sha256::digest(b"key")),
+        permissions: vec![Permission::RpcWrite],
+    }]);
+    let server = Server::new(acceptor, keys, Arc::new(Echo), limits);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move { server.serve(stream).await });
+        }
+    });
+    (address, spki)
+}
+
+fn rpc_name(e: ClientError) -> ErrorName {
+    match e {
+        ClientError::Rpc(e) => e.name,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn the_key_is_learnt_then_pinned() {
+    let (address, spki) = start(Limits::default()).await;
+    let learning = Client::new(&address, Pin::Learn).with_bearer("key");
+    assert_eq!(learning.call("write", json!({})).await.unwrap(), "written");
+    assert_eq!(learning.seen_key(), Some(spki));
+    let pinned = Client::new(&address, Pin::Key(spki));
+    let refused = pinned.call("write", json!({})).await.unwrap_err();
+    assert_eq!(rpc_name(refused), ErrorName::Unauthorized);
+    let wrong = Client::new(&address, Pin::Key(B256::ZERO));
+    let refused = wrong.call("write", json!({})).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Connect { .. }), "{refused}");
+    assert!(refused.to_string().contains("expected the attested"));
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_by_name() {
+    let limits = Limits {
+        body_bytes: 1_000,
+        ..Limits::default()
+    };
+    let (address, _) = start(limits).await;
+    let client = Client::new(&address, Pin::Learn);
+    let big = json!({ "x": "y".repeat(2_000) });
+    let refused = client.call("write", big).await.unwrap_err();
+    assert_eq!(rpc_name(refused), ErrorName::RequestTooLarge);
+}
+
+#[tokio::test]
+async fn too_many_calls_are_told_so() {
+    let limits = Limits {
+        calls: 1,
+        ..Limits::default()
+    };
+    let (address, _) = start(limits).await;
+    let call = |_| {
+        let client = Client::new(&address, Pin::Learn);
+        tokio::spawn(async move { client.call("slow", json!({})).await })
+    };
+    let calls: Vec<_> = (0..4).map(call).collect();
+    let mut served = 0;
+    let mut overloaded = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => served += 1,
+            Err(e) => {
+                assert_eq!(rpc_name(e), ErrorName::Overloaded);
+                overloaded += 1;
+            }
+        }
+    }
+    assert!(served >= 1 && overloaded >= 1, "{served} {overloaded}");
+}
