@@ -1,4 +1,4 @@
-//! Relay streams for tokio, over [`AsyncFd`]: no second vsock crate and no unsafe code.
+//! Relay streams for tokio, over [`AsyncFd`]: no second vsock crate.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::dial::{self, DialError, Target};
+use crate::register::register;
 use crate::{Acceptor, Connector, HEADER_BYTES, Header, Stream, WireError};
 
 /// A [`Stream`] for tokio. Writes are cut as by [`Stream`]; `shutdown` closes the writing half.
@@ -22,11 +23,11 @@ impl AsyncStream {
     /// Hands a connected stream to the current runtime.
     ///
     /// # Errors
-    /// The system's error. Panics outside a tokio runtime with I/O, as [`AsyncFd::new`] does.
+    /// The system's error. Panics outside a tokio runtime with I/O, as [`AsyncFd`] does.
     pub fn new(stream: Stream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
-            inner: AsyncFd::new(stream)?,
+            inner: register(stream)?,
         })
     }
 }
@@ -86,11 +87,11 @@ impl AsyncAcceptor {
     /// Hands a listening socket to the current runtime.
     ///
     /// # Errors
-    /// The system's error. Panics outside a tokio runtime with I/O, as [`AsyncFd::new`] does.
+    /// The system's error. Panics outside a tokio runtime with I/O, as [`AsyncFd`] does.
     pub fn new(acceptor: Acceptor) -> io::Result<Self> {
         acceptor.set_nonblocking(true)?;
         Ok(Self {
-            inner: AsyncFd::new(acceptor)?,
+            inner: register(acceptor)?,
         })
     }
 

@@ -316,6 +316,7 @@ mod tests {
             let mut sent = Vec::new();
             stream.read_to_end(&mut sent).unwrap();
             stream.write_all(&sent).unwrap();
+            drop(stream);
             // A second connection is refused.
             let mut stream = acceptor.accept().unwrap();
             read_frame(&mut stream, MAX_BODY).unwrap().unwrap();

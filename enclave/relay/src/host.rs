@@ -124,6 +124,8 @@ mod tests {
             stream.read_exact(&mut line).unwrap();
             assert_eq!(&line, b"CONNECT 7003\n");
             stream.write_all(b"OK 7003\nhello").unwrap();
+            // The guest closes, then nobody listens.
+            drop(stream);
             let (mut stream, _) = daemon.accept().unwrap();
             stream.read_exact(&mut line).unwrap();
         });

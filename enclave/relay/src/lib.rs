@@ -19,6 +19,8 @@ pub mod dial;
 pub mod disk;
 mod error;
 mod frame;
+#[cfg(feature = "tokio")]
+mod register;
 mod transport;
 mod wire;
 

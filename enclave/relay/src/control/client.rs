@@ -174,9 +174,12 @@ pub struct ControlClient {
     shared: Arc<Shared>,
 }
 
+/// Who waits for the answer to which transaction.
+type Pending = HashMap<u64, SyncSender<Result<[u8; 32], ControlError>>>;
+
 struct Shared {
     queue: SyncSender<ToHost>,
-    pending: Mutex<HashMap<u64, SyncSender<Result<[u8; 32], ControlError>>>>,
+    pending: Mutex<Pending>,
     current: Mutex<Option<Stream>>,
     connected: AtomicBool,
     closed: AtomicBool,
@@ -215,7 +218,7 @@ impl ControlClient {
         thread::spawn(move || writer.write_loop(&outbox));
         let reader = Arc::clone(&shared);
         thread::spawn(move || {
-            reader.read_loop(parent.stream, &parent.connector, &options, handler.as_ref())
+            reader.read_loop(parent.stream, &parent.connector, &options, handler.as_ref());
         });
         Self { shared }
     }
@@ -303,7 +306,7 @@ impl ControlClient {
 }
 
 impl Shared {
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, SyncSender<Result<[u8; 32], ControlError>>>> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         // A panic cannot leave the map half-changed: every section is one call.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -558,6 +561,14 @@ mod tests {
             let ToHost::Submit { id, .. } = receive(&mut stream) else {
                 panic!("expected Submit")
             };
+            send(&mut stream, &ToGuest::StatusRequest { id: 77 });
+            assert_eq!(
+                receive(&mut stream),
+                ToHost::Status {
+                    id: 77,
+                    json: r#"{"up":true}"#.into()
+                }
+            );
             // An answer nobody asked for, then the right one.
             send(
                 &mut stream,
@@ -572,14 +583,6 @@ mod tests {
                     id,
                     transaction_hash: [5; 32],
                 },
-            );
-            send(&mut stream, &ToGuest::StatusRequest { id: 77 });
-            assert_eq!(
-                receive(&mut stream),
-                ToHost::Status {
-                    id: 77,
-                    json: r#"{"up":true}"#.into()
-                }
             );
             let ToHost::Submit { id, .. } = receive(&mut stream) else {
                 panic!("expected Submit")

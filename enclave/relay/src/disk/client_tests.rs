@@ -26,7 +26,6 @@ fn host(dir: &Path, faults: Vec<Fault>) -> JoinHandle<Vec<u8>> {
         loop {
             let mut stream = acceptor.accept().unwrap();
             let mut slot_bytes = 1;
-            let mut done = true;
             while let Ok(Some(body)) = read_frame(&mut stream, MAX_BODY) {
                 let (id, request) = decode_request(&body, slot_bytes).unwrap();
                 let mut data = Vec::new();
@@ -40,10 +39,7 @@ fn host(dir: &Path, faults: Vec<Fault>) -> JoinHandle<Vec<u8>> {
                             let end = start + range.count as usize * SLOT as usize;
                             match file.get(start..end) {
                                 Some(bytes) => data.extend_from_slice(bytes),
-                                None => {
-                                    reply =
-                                        Reply::Failed(HostError::new(ErrorCode::OutOfRange, "end"))
-                                }
+                                None => reply = out_of_range(),
                             }
                         }
                         if reply == Reply::Done {
@@ -77,7 +73,6 @@ fn host(dir: &Path, faults: Vec<Fault>) -> JoinHandle<Vec<u8>> {
                 let body = encode_reply(id, &reply).unwrap();
                 match fault {
                     Fault::HangUp => {
-                        done = false;
                         break;
                     }
                     Fault::Damage => {
@@ -93,9 +88,12 @@ fn host(dir: &Path, faults: Vec<Fault>) -> JoinHandle<Vec<u8>> {
                     }
                 }
             }
-            let _ = done;
         }
     })
+}
+
+fn out_of_range() -> Reply<'static> {
+    Reply::Failed(HostError::new(ErrorCode::OutOfRange, "end"))
 }
 
 fn client(dir: &Path) -> DiskClient {
