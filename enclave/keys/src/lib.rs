@@ -7,6 +7,7 @@ pub mod bls;
 pub mod hpke;
 mod master;
 mod record;
+pub mod shares;
 mod tls;
 
 pub use hpke::HpkeKey;

@@ -73,6 +73,11 @@ impl MasterSecret {
         *self.derive(&Purpose::Commitment).as_bytes()
     }
 
+    /// The bytes, for splitting them into shares.
+    pub(crate) fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The key for one purpose. Derived anew at each call; the result wipes itself.
     #[must_use]
     pub fn derive(&self, purpose: &Purpose) -> DerivedKey {

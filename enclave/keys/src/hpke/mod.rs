@@ -92,6 +92,11 @@ pub fn seal(
     seal_with(&ikm, recipient, info, aad, plaintext)
 }
 
+/// Randomness for other schemes of this crate, hashed out of a seed that is used once.
+pub(crate) fn entropy(seed: &Zeroizing<[u8; 32]>) -> impl rfc9180::rand_core::CryptoRng + '_ {
+    OneShot::new(seed)
+}
+
 /// Seals with given randomness. Two messages under one `ikm` would share key and nonce: private for that reason.
 fn seal_with(
     ikm: &Zeroizing<[u8; 32]>,
