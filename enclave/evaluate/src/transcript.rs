@@ -1,0 +1,155 @@
+//! The record of a component's HTTP exchanges, and the seam through which they leave.
+
+use alloy_primitives::{B256, keccak256};
+use serde::{Deserialize, Serialize};
+
+/// A header as the component gave it or the server sent it.
+pub type Header = (String, String);
+
+/// A request of a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    /// Absolute URL.
+    pub url: String,
+    /// Method, as given.
+    pub method: String,
+    /// Headers in order.
+    pub headers: Vec<Header>,
+    /// Body.
+    #[serde(with = "serde_bytes")]
+    pub body: Option<Vec<u8>>,
+}
+
+/// A server's response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpResponse {
+    /// Status code.
+    pub status: u16,
+    /// Headers in order.
+    pub headers: Vec<Header>,
+    /// Body.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// What came of a request: a response, or an error text that the component sees.
+pub type HttpOutcome = Result<HttpResponse, String>;
+
+/// Performs HTTP requests for components. The appliance implements it over its dial service.
+pub trait HttpFetcher: Send + Sync {
+    /// Performs one request. `max_body` bounds the response's body.
+    ///
+    /// # Errors
+    /// `Ok(Err(text))` is a failure the component sees and the transcript records. `Err(_)` means that no request can be made
+    /// here; the evaluation abstains.
+    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable>;
+}
+
+/// HTTP cannot be used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("HTTP is not available here")]
+pub struct FetchUnavailable;
+
+/// One exchange as `transcriptHash` binds it (protocol section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// Hash of the request.
+    pub request_hash: B256,
+    /// Hash of the response or error.
+    pub response_hash: B256,
+}
+
+impl Exchange {
+    /// The exchange of `request` and `outcome`.
+    #[must_use]
+    pub fn new(request: &HttpRequest, outcome: &HttpOutcome) -> Self {
+        Self { request_hash: request_hash(request), response_hash: response_hash(outcome) }
+    }
+}
+
+/// `keccak256(abi.encode(Exchange[]))`.
+#[must_use]
+pub fn transcript_hash(exchanges: &[Exchange]) -> B256 {
+    let mut abi = Vec::with_capacity(64 + 64 * exchanges.len());
+    abi.extend_from_slice(&word(0x20));
+    abi.extend_from_slice(&word(exchanges.len()));
+    for exchange in exchanges {
+        abi.extend_from_slice(exchange.request_hash.as_slice());
+        abi.extend_from_slice(exchange.response_hash.as_slice());
+    }
+    keccak256(&abi)
+}
+
+/// `keccak256(abi.encode(string method, string url, Header[] headers, bool hasBody, bytes body))`.
+#[must_use]
+pub fn request_hash(request: &HttpRequest) -> B256 {
+    let body = request.body.as_deref();
+    keccak256(tuple(&[
+        Part::Dynamic(bytes(request.method.as_bytes())),
+        Part::Dynamic(bytes(request.url.as_bytes())),
+        Part::Dynamic(headers(&request.headers)),
+        Part::Static(word(usize::from(body.is_some()))),
+        Part::Dynamic(bytes(body.unwrap_or_default())),
+    ]))
+}
+
+/// `keccak256(abi.encode(uint16 status, Header[] headers, bytes body, string error))`, status 0 with an error.
+#[must_use]
+pub fn response_hash(outcome: &HttpOutcome) -> B256 {
+    let (status, header_list, body, error) = match outcome {
+        Ok(response) => (response.status, response.headers.as_slice(), response.body.as_slice(), ""),
+        Err(error) => (0, [].as_slice(), [].as_slice(), error.as_str()),
+    };
+    keccak256(tuple(&[
+        Part::Static(word(usize::from(status))),
+        Part::Dynamic(headers(header_list)),
+        Part::Dynamic(bytes(body)),
+        Part::Dynamic(bytes(error.as_bytes())),
+    ]))
+}
+
+enum Part {
+    Static([u8; 32]),
+    Dynamic(Vec<u8>),
+}
+
+fn word(value: usize) -> [u8; 32] {
+    let mut word = [0; 32];
+    word[24..].copy_from_slice(&(value as u64).to_be_bytes());
+    word
+}
+
+fn tuple(parts: &[Part]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(32 * parts.len());
+    let mut tail = Vec::new();
+    for part in parts {
+        match part {
+            Part::Static(word) => head.extend_from_slice(word),
+            Part::Dynamic(encoded) => {
+                head.extend_from_slice(&word(32 * parts.len() + tail.len()));
+                tail.extend_from_slice(encoded);
+            }
+        }
+    }
+    head.extend_from_slice(&tail);
+    head
+}
+
+fn bytes(data: &[u8]) -> Vec<u8> {
+    let mut encoded = word(data.len()).to_vec();
+    encoded.extend_from_slice(data);
+    encoded.resize(32 + data.len().div_ceil(32) * 32, 0);
+    encoded
+}
+
+fn headers(list: &[Header]) -> Vec<u8> {
+    let items: Vec<Part> = list
+        .iter()
+        .map(|(name, value)| {
+            Part::Dynamic(tuple(&[Part::Dynamic(bytes(name.as_bytes())), Part::Dynamic(bytes(value.as_bytes()))]))
+        })
+        .collect();
+    let mut encoded = word(list.len()).to_vec();
+    encoded.extend_from_slice(&tuple(&items));
+    encoded
+}
