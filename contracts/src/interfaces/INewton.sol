@@ -218,7 +218,8 @@ struct EnclaveAdmission {
     uint64 validUntil;
 }
 
-/// @notice An operator. weight is what it signs with; exitAt is the timestamp of its exit request, zero if none.
+/// @notice An operator. weight is what it signs with; admittedAt is a block, validUntil and exitAt are timestamps: exitAt
+/// is when a requested exit may be completed, zero if none was requested.
 struct Operator {
     address owner;
     bytes32 blsKeyHash;
@@ -659,15 +660,8 @@ interface IOperatorRegistry {
 
 /// @notice Governance's whitelist of images, configurations and rules [design 3.1].
 interface IEnclaveVersionRegistry {
-    event VersionProposed(
-        bytes32 indexed pcr0Hash,
-        bytes pcr0,
-        bytes pcr1,
-        bytes pcr2,
-        bytes32 sourceHash,
-        string label,
-        uint64 activeFrom
-    );
+    /// @notice pcrs is PCR0, PCR1 and PCR2, 48 bytes each.
+    event VersionProposed(bytes32 indexed pcr0Hash, bytes pcrs, bytes32 sourceHash, string label, uint64 activeFrom);
     event VersionDeprecated(bytes32 indexed pcr0Hash, uint64 deprecatedFrom);
     event VersionRevoked(bytes32 indexed pcr0Hash, uint64 revokedAt);
     event ConfigApproved(bytes32 indexed configHash, bool approved);
@@ -760,6 +754,7 @@ interface IStateCommitRegistry {
     error InvalidParameters(bytes32 field);
     error ParametersPending(uint64 activeFromTimestamp);
     error NotRegistry(address account);
+    error RulesVersionMismatch(uint32 expected, uint32 got);
     error ArtifactTooLarge(uint256 length, uint256 maximum);
     error BacklogFull(uint256 outstanding, uint256 added, uint256 maximum);
     error AuthorQuotaExceeded(address author, uint256 outstanding, uint256 added, uint256 quota);
@@ -797,6 +792,8 @@ interface IStateCommitRegistry {
     function maxExpireAfter() external view returns (uint64);
     /// @notice Quorum, least number of signers and greatest age of a set that hold now.
     function certificateRules() external view returns (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge);
+    /// @notice Blocks within which a task must be answered.
+    function responseWindow() external view returns (uint64);
     function backlog() external view returns (uint64 registeredBytes, uint64 settledBytes);
     function authorBacklog(address author) external view returns (uint64);
     function commitDigest(StateCommit calldata commit) external view returns (bytes32);

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.28;
+
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
+import {
+    Certificate,
+    CommitRecord,
+    ConsensusParameters,
+    ICertificateVerifier,
+    IEnclaveVersionRegistry,
+    IStateCommitRegistry,
+    LeafProof,
+    SkipUnavailable,
+    StateCommit
+} from "./interfaces/INewton.sol";
+import {ChainBlock} from "./libraries/ChainBlock.sol";
+import {Digests} from "./libraries/Digests.sol";
+import {JmtVerifier} from "./libraries/JmtVerifier.sol";
+
+/// @notice The roots of the state tree, the consensus parameters, and the accounting of bytes that wait to be committed.
+contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry {
+    /// @dev Latest commit and the last queue key it drained: one word.
+    struct Head {
+        uint64 sequenceNo;
+        uint64 drainedBlock;
+        uint32 drainedTx;
+        uint32 drainedLog;
+        uint32 drainedItem;
+    }
+
+    /// @dev Bytes ever registered and ever settled, and when _next takes over from _current (zero: it does not): one word.
+    struct Totals {
+        uint64 registered;
+        uint64 settled;
+        uint64 nextFrom;
+    }
+
+    /// @dev Bytes of an author that may still be unsettled. They all are once the total settled reaches `through`, since
+    /// settling follows the order of registration.
+    struct AuthorBacklog {
+        uint64 outstanding;
+        uint64 through;
+    }
+
+    /// @notice Least quorum: stands for two thirds of the weight.
+    uint16 private constant MIN_QUORUM_BPS = 6667;
+    uint16 private constant MAX_BPS = 10_000;
+    uint16 private constant MAX_SIGNERS = 256;
+
+    ICertificateVerifier private immutable CERTIFICATES;
+    IEnclaveVersionRegistry private immutable VERSIONS;
+    address private immutable POLICY_REGISTRY;
+    address private immutable POLICY_DATA_REGISTRY;
+
+    Head private _head;
+    Totals private _totals;
+    uint64 private _deploymentBlock;
+    mapping(uint64 sequenceNo => CommitRecord) private _commits;
+    mapping(address author => AuthorBacklog) private _authors;
+    mapping(bytes32 entryHash => bool) private _skipped;
+    ConsensusParameters private _current;
+    ConsensusParameters private _next;
+
+    constructor(
+        ICertificateVerifier certificates,
+        IEnclaveVersionRegistry versions,
+        address policyRegistry,
+        address policyDataRegistry
+    ) EIP712("Newton State Commit", "1") {
+        CERTIFICATES = certificates;
+        VERSIONS = versions;
+        POLICY_REGISTRY = policyRegistry;
+        POLICY_DATA_REGISTRY = policyDataRegistry;
+    }
+
+    /// @notice Called once, inside the proxy's constructor. genesisTime zero means this block's timestamp.
+    function initialize(address initialOwner, ConsensusParameters calldata initial) external initializer {
+        __Ownable_init(initialOwner);
+        _checkParameters(initial);
+        _current = initial;
+        if (initial.genesisTime == 0) _current.genesisTime = uint64(block.timestamp);
+        uint64 number = ChainBlock.number();
+        _deploymentBlock = number;
+        _commits[0] = CommitRecord({
+            stateRoot: JmtVerifier.EMPTY,
+            boundaryBlock: number,
+            boundaryTimestamp: uint64(block.timestamp),
+            rulesVersion: 0,
+            committedAt: number
+        });
+        emit ConsensusParametersSet(_current, _current.genesisTime);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function commitStateRoot(StateCommit calldata commit, Certificate calldata certificate, bytes[] calldata daRefs)
+        external
+    {
+        Head memory head = _head;
+        uint64 number = ChainBlock.number();
+        if (commit.sequenceNo != head.sequenceNo + 1) revert SequenceMismatch(head.sequenceNo + 1, commit.sequenceNo);
+        _checkBoundary(commit, _commits[head.sequenceNo], number);
+        if (commit.newStateRoot == 0) revert ZeroRoot();
+        // The drained keys rise, or stay for a commit that drains nothing, and lie within the window.
+        uint256 cursor = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
+        if (
+            cursor < _key(head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem)
+                || commit.drainedBlock > commit.boundaryBlock
+        ) revert CursorNotRising();
+
+        Totals memory totals = _totals;
+        if (commit.settledBytes > totals.registered - totals.settled) {
+            revert SettledTooMuch(totals.registered - totals.settled, commit.settledBytes);
+        }
+        uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
+        if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
+
+        bytes32 digest = commitDigest(commit);
+        ConsensusParameters storage rules = _parameters(totals.nextFrom);
+        CERTIFICATES.verifyCertificate(digest, certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge);
+
+        _head = Head({
+            sequenceNo: commit.sequenceNo,
+            drainedBlock: commit.drainedBlock,
+            drainedTx: commit.drainedTx,
+            drainedLog: commit.drainedLog,
+            drainedItem: commit.drainedItem
+        });
+        if (commit.settledBytes != 0) _totals.settled = totals.settled + commit.settledBytes;
+        _commits[commit.sequenceNo] = CommitRecord({
+            stateRoot: commit.newStateRoot,
+            boundaryBlock: commit.boundaryBlock,
+            boundaryTimestamp: commit.boundaryTimestamp,
+            rulesVersion: commit.rulesVersion,
+            committedAt: number
+        });
+        emit StateCommitted(commit.sequenceNo, commit.newStateRoot, commit, digest, daRefs);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function skipUnavailable(SkipUnavailable calldata entry, Certificate calldata certificate) external {
+        Head memory head = _head;
+        uint256 key = _key(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
+        if (key <= _key(head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem)) {
+            revert EntryAlreadyDrained(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
+        }
+        bytes32 entryHash = bytes32(key);
+        if (_skipped[entryHash]) {
+            revert EntryAlreadySkipped(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
+        }
+        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        CERTIFICATES.verifyCertificate(
+            skipDigest(entry), certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge
+        );
+        _skipped[entryHash] = true;
+        emit EntrySkipped(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function setParameters(ConsensusParameters calldata next) external onlyOwner returns (uint64 activeFromTimestamp) {
+        _checkParameters(next);
+        uint64 pending = _totals.nextFrom;
+        if (pending > block.timestamp) revert ParametersPending(pending);
+        if (pending != 0) _current = _next;
+
+        // The first window end that is a whole window away, so that no window that is open sees a change.
+        ConsensusParameters storage current = _current;
+        (uint64 genesis, uint64 cadence) = (current.genesisTime, current.cadence);
+        uint64 earliest = uint64(block.timestamp) + cadence;
+        uint64 windows = earliest <= genesis ? 1 : (earliest - genesis + cadence - 1) / cadence;
+        activeFromTimestamp = genesis + windows * cadence;
+
+        _next = next;
+        _next.genesisTime = next.cadence == cadence ? genesis : activeFromTimestamp;
+        _totals.nextFrom = activeFromTimestamp;
+        emit ConsensusParametersSet(_next, activeFromTimestamp);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function recordRegistered(address author, uint64 totalBytes, uint64 largest) external {
+        if (msg.sender != POLICY_REGISTRY && msg.sender != POLICY_DATA_REGISTRY) revert NotRegistry(msg.sender);
+        Totals memory totals = _totals;
+        ConsensusParameters storage rules = _parameters(totals.nextFrom);
+        if (largest > rules.maxArtifactBytes) revert ArtifactTooLarge(largest, rules.maxArtifactBytes);
+
+        uint256 outstanding = totals.registered - totals.settled;
+        if (outstanding + totalBytes > rules.maxDeferQueueBytes) {
+            revert BacklogFull(outstanding, totalBytes, rules.maxDeferQueueBytes);
+        }
+        AuthorBacklog memory own = _authors[author];
+        uint64 ownOutstanding = totals.settled >= own.through ? 0 : own.outstanding;
+        if (uint256(ownOutstanding) + totalBytes > rules.authorQuotaBytes) {
+            revert AuthorQuotaExceeded(author, ownOutstanding, totalBytes, rules.authorQuotaBytes);
+        }
+        uint64 registered = totals.registered + totalBytes;
+        _totals.registered = registered;
+        _authors[author] = AuthorBacklog({outstanding: ownOutstanding + totalBytes, through: registered});
+        emit BacklogRecorded(author, totalBytes, registered);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function getStateRoot() external view returns (bytes32) {
+        return _commits[_head.sequenceNo].stateRoot;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function getSequenceNo() external view returns (uint64) {
+        return _head.sequenceNo;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function stateInForce() external view returns (uint64 sequenceNo, bytes32 stateRoot) {
+        uint64 number = ChainBlock.number();
+        sequenceNo = _head.sequenceNo;
+        // Several commits may land in one block; the genesis record holds from the start.
+        while (sequenceNo != 0 && _commits[sequenceNo].committedAt >= number) --sequenceNo;
+        stateRoot = _commits[sequenceNo].stateRoot;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function commitAt(uint64 sequenceNo) external view returns (CommitRecord memory record) {
+        record = _commits[sequenceNo];
+        if (record.stateRoot == 0) revert UnknownCommit(sequenceNo);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function drainedThrough() external view returns (uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) {
+        Head memory head = _head;
+        return (head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function verifyLeaf(uint64 sequenceNo, bytes32 leafKey, bytes32 valueHash, LeafProof calldata proof)
+        external
+        view
+        returns (bool)
+    {
+        bytes32 root = _commits[sequenceNo].stateRoot;
+        if (root == 0) revert UnknownCommit(sequenceNo);
+        return JmtVerifier.verify(root, leafKey, valueHash, proof);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function parameters() external view returns (ConsensusParameters memory) {
+        return _parameters(_totals.nextFrom);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function pendingParameters() external view returns (ConsensusParameters memory next, uint64 activeFromTimestamp) {
+        uint64 from = _totals.nextFrom;
+        if (from > block.timestamp) return (_next, from);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function maxExpireAfter() external view returns (uint64) {
+        return _parameters(_totals.nextFrom).maxExpireAfter;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function certificateRules() external view returns (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge) {
+        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        return (rules.quorumBps, rules.minSigners, rules.maxSetAge);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function responseWindow() external view returns (uint64) {
+        return _parameters(_totals.nextFrom).responseWindow;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function backlog() external view returns (uint64 registeredBytes, uint64 settledBytes) {
+        return (_totals.registered, _totals.settled);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function authorBacklog(address author) external view returns (uint64) {
+        AuthorBacklog memory own = _authors[author];
+        return _totals.settled >= own.through ? 0 : own.outstanding;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function deploymentBlock() external view returns (uint64) {
+        return _deploymentBlock;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function commitDigest(StateCommit calldata commit) public view returns (bytes32) {
+        return _hashTypedDataV4(Digests.stateCommit(commit));
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function skipDigest(SkipUnavailable calldata entry) public view returns (bytes32) {
+        return _hashTypedDataV4(Digests.skipUnavailable(entry));
+    }
+
+    /// @dev The parameters that hold at this block's timestamp.
+    function _parameters(uint64 nextFrom) private view returns (ConsensusParameters storage) {
+        return nextFrom != 0 && nextFrom <= block.timestamp ? _next : _current;
+    }
+
+    function _checkBoundary(StateCommit calldata commit, CommitRecord storage previous, uint64 number) private view {
+        if (commit.prevStateRoot != previous.stateRoot) {
+            revert PrevRootMismatch(previous.stateRoot, commit.prevStateRoot);
+        }
+        if (commit.boundaryBlock <= previous.boundaryBlock) {
+            revert BoundaryNotRising(previous.boundaryBlock, commit.boundaryBlock);
+        }
+        if (commit.boundaryTimestamp <= previous.boundaryTimestamp) {
+            revert BoundaryTimeNotRising(previous.boundaryTimestamp, commit.boundaryTimestamp);
+        }
+        if (commit.boundaryBlock >= number || commit.boundaryTimestamp > block.timestamp) {
+            revert BoundaryInFuture(commit.boundaryBlock, commit.boundaryTimestamp);
+        }
+    }
+
+    function _key(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) private pure returns (uint256) {
+        return (uint256(blockNumber) << 96) | (uint256(txIndex) << 64) | (uint256(logIndex) << 32) | item;
+    }
+
+    function _checkParameters(ConsensusParameters calldata p) private pure {
+        if (p.cadence == 0) revert InvalidParameters("cadence");
+        if (p.maxArtifactBytes == 0) revert InvalidParameters("maxArtifactBytes");
+        // An artifact above the cap would stand at the head of the queue for ever.
+        if (p.maxCommitBytes < p.maxArtifactBytes) revert InvalidParameters("maxCommitBytes");
+        if (p.maxExpireAfter == 0) revert InvalidParameters("maxExpireAfter");
+        if (p.quorumBps < MIN_QUORUM_BPS || p.quorumBps > MAX_BPS) revert InvalidParameters("quorumBps");
+        if (p.minSigners == 0 || p.minSigners > MAX_SIGNERS) revert InvalidParameters("minSigners");
+        if (p.maxSetAge == 0) revert InvalidParameters("maxSetAge");
+        if (p.authorQuotaBytes < p.maxArtifactBytes) revert InvalidParameters("authorQuotaBytes");
+        if (p.maxDeferQueueBytes < p.authorQuotaBytes) revert InvalidParameters("maxDeferQueueBytes");
+        if (p.responseWindow == 0) revert InvalidParameters("responseWindow");
+        if (p.challengeWindow == 0) revert InvalidParameters("challengeWindow");
+    }
+}
