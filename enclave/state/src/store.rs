@@ -1,0 +1,266 @@
+//! The database of one chain: what it belongs to and how far it has come.
+
+use std::sync::Arc;
+
+use newton_types::leaf::EMPTY_ROOT;
+use newton_types::{Address, B256, QueueKey};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::tables::{self, META, decode, encode};
+use crate::{StateError, tree};
+
+/// What a database belongs to; another one's is refused by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainConfig {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// The contract whose commits these are.
+    pub state_commit_registry: Address,
+    /// First block that is applied: no contract of the set has emitted an event before it.
+    pub first_block: u64,
+    /// The genesis commit's boundary: commit 1 uses the first window that ends behind this block.
+    pub deployment_block: u64,
+    /// Hash of that block, if the manifest names it.
+    pub deployment_block_hash: Option<B256>,
+}
+
+/// The newest commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tip {
+    /// Its sequence number; 0 is genesis.
+    pub sequence: u64,
+    /// Its state root.
+    pub root: B256,
+    /// Last queue entry drained.
+    pub cursor: QueueKey,
+    /// Its boundary block.
+    pub boundary_block: u64,
+}
+
+/// Height, hash and time of the finalized head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalizedHead {
+    /// Height.
+    pub number: u64,
+    /// Block hash.
+    pub hash: B256,
+    /// Seconds since 1970.
+    pub timestamp: u64,
+}
+
+/// Undrained entries, and their declared bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueTotals {
+    /// Number of entries.
+    pub entries: u64,
+    /// Sum of their declared lengths.
+    pub bytes: u64,
+}
+
+/// The state of one chain over a redb database. Cheap to clone; blocking, so call it off the async threads.
+#[derive(Clone)]
+pub struct StateStore {
+    pub(crate) db: Arc<Database>,
+    pub(crate) config: Arc<ChainConfig>,
+}
+
+const IDENTITY: &[u8] = b"identity";
+const TIP: &[u8] = b"tip";
+const FINALIZED: &[u8] = b"finalized";
+const TOTALS: &[u8] = b"queue totals";
+
+impl StateStore {
+    /// Opens the state, creating genesis in an empty database.
+    pub fn open(db: Arc<Database>, config: ChainConfig) -> Result<Self, StateError> {
+        let txn = db.begin_write()?;
+        {
+            // Every table exists from the start, so that readers never meet a missing one.
+            txn.open_table(tables::HEADERS)?;
+            txn.open_table(tables::ROWS)?;
+            txn.open_table(tables::QUEUE)?;
+            txn.open_table(tables::UNDECIDED)?;
+            txn.open_table(tables::SETTLED)?;
+            txn.open_table(tables::ENTRIES_OF_LEAF)?;
+            txn.open_table(tables::LEAVES)?;
+            txn.open_table(tables::CONTENT)?;
+            txn.open_table(tables::CHUNKS)?;
+            txn.open_table(tables::COMMITS)?;
+            txn.open_table(tables::CHAIN_COMMITS)?;
+            let mut nodes = txn.open_table(tree::NODES)?;
+            let mut stale = txn.open_table(tree::STALE_NODES)?;
+            let mut meta = txn.open_table(META)?;
+            let stored: Option<ChainConfig> = read(&meta, IDENTITY)?;
+            match stored {
+                Some(stored) => check_identity(&config, &stored)?,
+                None => {
+                    put(&mut meta, IDENTITY, &config)?;
+                    let tip = Tip {
+                        sequence: 0,
+                        root: EMPTY_ROOT,
+                        cursor: QueueKey::default(),
+                        boundary_block: config.deployment_block,
+                    };
+                    put(&mut meta, TIP, &tip)?;
+                    put(&mut meta, TOTALS, &QueueTotals::default())?;
+                    let genesis = tree::stage_genesis(&nodes)?;
+                    tree::write(&mut nodes, &mut stale, &genesis)?;
+                }
+            }
+            let tip = tip(&meta)?;
+            check_root(&nodes, &tip)?;
+        }
+        txn.commit()?;
+        Ok(Self {
+            db,
+            config: Arc::new(config),
+        })
+    }
+
+    /// What this state belongs to.
+    pub fn config(&self) -> &ChainConfig {
+        &self.config
+    }
+
+    /// The newest commit.
+    pub fn tip(&self) -> Result<Tip, StateError> {
+        tip(&self.read()?.open_table(META)?)
+    }
+
+    /// The finalized head, `None` before the first block.
+    pub fn finalized(&self) -> Result<Option<FinalizedHead>, StateError> {
+        finalized(&self.read()?.open_table(META)?)
+    }
+
+    /// Height of the block to apply next.
+    pub fn next_block(&self) -> Result<u64, StateError> {
+        Ok(self
+            .finalized()?
+            .map_or(self.config.first_block, |head| head.number + 1))
+    }
+
+    /// Depth of the defer queue.
+    pub fn queue_totals(&self) -> Result<QueueTotals, StateError> {
+        totals(&self.read()?.open_table(META)?)
+    }
+
+    pub(crate) fn read(&self) -> Result<ReadTransaction, StateError> {
+        Ok(self.db.begin_read()?)
+    }
+
+    pub(crate) fn write(&self) -> Result<WriteTransaction, StateError> {
+        Ok(self.db.begin_write()?)
+    }
+}
+
+type Meta<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+pub(crate) fn tip(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Tip, StateError> {
+    read(meta, TIP)?.ok_or_else(|| missing("tip"))
+}
+
+pub(crate) fn put_tip(meta: &mut Meta<'_>, tip: &Tip) -> Result<(), StateError> {
+    put(meta, TIP, tip)
+}
+
+pub(crate) fn finalized(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Option<FinalizedHead>, StateError> {
+    read(meta, FINALIZED)
+}
+
+pub(crate) fn put_finalized(meta: &mut Meta<'_>, head: &FinalizedHead) -> Result<(), StateError> {
+    put(meta, FINALIZED, head)
+}
+
+pub(crate) fn totals(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<QueueTotals, StateError> {
+    read(meta, TOTALS)?.ok_or_else(|| missing("queue totals"))
+}
+
+pub(crate) fn put_totals(meta: &mut Meta<'_>, totals: &QueueTotals) -> Result<(), StateError> {
+    put(meta, TOTALS, totals)
+}
+
+fn read<T: serde::de::DeserializeOwned>(
+    meta: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<T>, StateError> {
+    match meta.get(key)? {
+        Some(bytes) => decode("meta", bytes.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn put<T: Serialize>(meta: &mut Meta<'_>, key: &[u8], value: &T) -> Result<(), StateError> {
+    let bytes = encode("meta", value)?;
+    meta.insert(key, bytes.as_slice())?;
+    Ok(())
+}
+
+fn missing(what: &'static str) -> StateError {
+    StateError::Codec {
+        what,
+        reason: "it is not there".into(),
+    }
+}
+
+fn check_identity(ours: &ChainConfig, stored: &ChainConfig) -> Result<(), StateError> {
+    let fields = [
+        (
+            "chain id",
+            ours.chain_id.to_string(),
+            stored.chain_id.to_string(),
+        ),
+        (
+            "state commit registry",
+            ours.state_commit_registry.to_string(),
+            stored.state_commit_registry.to_string(),
+        ),
+        (
+            "first block",
+            ours.first_block.to_string(),
+            stored.first_block.to_string(),
+        ),
+        (
+            "deployment block",
+            ours.deployment_block.to_string(),
+            stored.deployment_block.to_string(),
+        ),
+        (
+            "deployment block hash",
+            format!("{:?}", ours.deployment_block_hash),
+            format!("{:?}", stored.deployment_block_hash),
+        ),
+    ];
+    for (field, expected, got) in fields {
+        if expected != got {
+            return Err(StateError::WrongIdentity {
+                field,
+                expected,
+                got,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn check_root(
+    nodes: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    tip: &Tip,
+) -> Result<(), StateError> {
+    let version = tip.sequence;
+    let got = tree::root(nodes, version)?.ok_or(tree::TreeError::MissingRoot { version })?;
+    if got == tip.root {
+        return Ok(());
+    }
+    Err(tree::TreeError::WrongParent {
+        version,
+        expected: tip.root,
+        got,
+    }
+    .into())
+}
