@@ -115,7 +115,9 @@ pub struct Response {
 impl Response {
     /// The first 200 characters of the body for an error text, control characters replaced.
     pub fn excerpt(&self) -> String {
-        excerpt(&self.body)
+        printable(&String::from_utf8_lossy(
+            &self.body[..self.body.len().min(800)],
+        ))
     }
 }
 
@@ -382,10 +384,9 @@ impl Inner {
     }
 }
 
-fn excerpt(body: &[u8]) -> String {
-    let head = &body[..body.len().min(800)];
-    String::from_utf8_lossy(head)
-        .chars()
+/// The first 200 characters of untrusted text, control characters replaced by spaces.
+pub fn printable(text: &str) -> String {
+    text.chars()
         .take(200)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

@@ -24,7 +24,7 @@ mod dial;
 mod error;
 mod url;
 
-pub use client::{HttpClient, Limits, Request, Response};
+pub use client::{HttpClient, Limits, Request, Response, printable};
 pub use connect::tls_config;
 pub use dial::{BoxFuture, BoxStream, ByteStream, DialClass, Dialer, TcpDialer};
 pub use error::{HttpError, Stage};
