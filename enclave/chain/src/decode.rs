@@ -1,0 +1,392 @@
+//! From logs to events. Each contract may emit the events of its own interface and those of its base contracts; an event
+//! that changes nothing an enclave derives is known and dropped, any other is refused: the image would be older than the
+//! contracts.
+
+use alloy_primitives::{Address, B256, keccak256};
+use alloy_sol_types::SolEventInterface;
+use newton_types::abi::{
+    self, IEnclaveVersionRegistry::IEnclaveVersionRegistryEvents as Version,
+    IKeyRegistry::IKeyRegistryEvents as Key,
+    IOperatorRegistry::IOperatorRegistryEvents as Operator,
+    IPolicyDataRegistry::IPolicyDataRegistryEvents as Data,
+    IPolicyRegistry::IPolicyRegistryEvents as Policy,
+    IStateCommitRegistry::IStateCommitRegistryEvents as Commit,
+    ITaskManager::ITaskManagerEvents as Task,
+};
+use newton_types::events::{Artifact, ConsensusParameters, RegistryEvent};
+use newton_types::manifest::Contracts;
+use newton_types::{Namespace, QueueKey};
+
+use crate::{ChainError, Log};
+
+/// The contracts whose logs are followed.
+pub fn addresses(contracts: &Contracts) -> Vec<Address> {
+    vec![
+        contracts.enclave_version_registry,
+        contracts.operator_registry,
+        contracts.key_registry,
+        contracts.state_commit_registry,
+        contracts.policy_client_registry,
+        contracts.policy_registry,
+        contracts.policy_data_registry,
+        contracts.task_manager,
+    ]
+}
+
+/// Decodes a log of one of the contracts. `None`: an event that changes nothing an enclave derives.
+pub fn decode(contracts: &Contracts, log: &Log) -> Result<Option<RegistryEvent>, ChainError> {
+    let topic = log.topics.first().copied().unwrap_or_default();
+    if IGNORED
+        .iter()
+        .any(|signature| keccak256(signature) == topic)
+    {
+        return Ok(None);
+    }
+    let at = log.address;
+    let decoded = if at == contracts.policy_registry {
+        read::<Policy>(log, topic)?.map(policy)
+    } else if at == contracts.policy_data_registry {
+        read::<Data>(log, topic)?.map(data)
+    } else if at == contracts.state_commit_registry {
+        read::<Commit>(log, topic)?.map(commit)
+    } else if at == contracts.task_manager {
+        read::<Task>(log, topic)?.map(task)
+    } else if at == contracts.operator_registry {
+        read::<Operator>(log, topic)?.map(operator)
+    } else if at == contracts.enclave_version_registry {
+        read::<Version>(log, topic)?.map(version)
+    } else if at == contracts.key_registry {
+        read::<Key>(log, topic)?.map(key)
+    } else {
+        None
+    };
+    match decoded {
+        Some(Ok(event)) => Ok(event),
+        Some(Err(reason)) => Err(malformed(log, topic, reason)),
+        None => Err(ChainError::UnknownEvent {
+            address: log.address,
+            topic,
+            position: log.position,
+        }),
+    }
+}
+
+/// Events of base contracts and of interfaces that only rule who may send transactions. Which contract emitted them does
+/// not matter: they change nothing here.
+const IGNORED: [&str; 18] = [
+    // OpenZeppelin: proxies, initialisation, ownership, pausing, EIP-712.
+    "Upgraded(address)",
+    "AdminChanged(address,address)",
+    "BeaconUpgraded(address)",
+    "Initialized(uint64)",
+    "OwnershipTransferStarted(address,address)",
+    "OwnershipTransferred(address,address)",
+    "Paused(address)",
+    "Unpaused(address)",
+    "EIP712DomainChanged()",
+    // Ours: roles and allow-lists, clients, bookkeeping.
+    "PauserSet(address)",
+    "TemplateRegistrationPermissionlessSet(bool)",
+    "InstanceDeploymentPermissionlessSet(bool)",
+    "TemplateAuthorSet(address,bool)",
+    "InstanceDeployerSet(address,bool)",
+    "ClientRegistered(address,address,address)",
+    "ClientDeployerSet(address,address,address,bool)",
+    "EmergencyRoleSet(address)",
+    "BacklogRecorded(address,uint64,uint64)",
+];
+
+/// What a decoded event becomes, or why it cannot have been emitted.
+type Decoded = Result<Option<RegistryEvent>, String>;
+
+/// `None` if the interface has no event with this topic.
+fn read<E: SolEventInterface>(log: &Log, topic: B256) -> Result<Option<E>, ChainError> {
+    match E::decode_raw_log(&log.topics, &log.data) {
+        Ok(event) => Ok(Some(event)),
+        Err(alloy_sol_types::Error::InvalidLog { .. }) => Ok(None),
+        Err(error) => Err(malformed(log, topic, error.to_string())),
+    }
+}
+
+fn malformed(log: &Log, topic: B256, reason: String) -> ChainError {
+    ChainError::MalformedEvent {
+        address: log.address,
+        topic,
+        position: log.position,
+        reason,
+    }
+}
+
+fn policy(event: Policy) -> Decoded {
+    Ok(Some(match event {
+        Policy::PolicyTemplateRegistered(e) => RegistryEvent::PolicyTemplateRegistered {
+            id: e.policyTemplateId,
+            author: e.author,
+            rego: artifact(&e.rego),
+            params_schema: artifact(&e.paramsSchema),
+            entrypoint: e.entrypoint,
+            data_template_refs: e.dataTemplateRefs,
+            da_refs: e.daRefs,
+        },
+        Policy::ArtifactSupplied(e) => supplied(
+            e.namespace,
+            e.artifactHash,
+            e.byteLength,
+            e.supplier,
+            e.daRef,
+        )?,
+        Policy::PolicyInstanceDeployed(e) => RegistryEvent::PolicyInstanceDeployed {
+            id: e.policyInstanceId,
+            client: e.client,
+            template_id: e.policyTemplateId,
+            params: e.params,
+            expire_after: e.expireAfter,
+            deployer: e.deployer,
+        },
+        Policy::CurrentPolicyInstanceSet(e) => RegistryEvent::CurrentPolicyInstanceSet {
+            client: e.client,
+            id: e.policyInstanceId,
+        },
+    }))
+}
+
+fn data(event: Data) -> Decoded {
+    Ok(Some(match event {
+        Data::PolicyDataTemplateRegistered(e) => RegistryEvent::PolicyDataTemplateRegistered {
+            id: e.policyDataTemplateId,
+            author: e.author,
+            wasm: artifact(&e.wasm),
+            params_schema: artifact(&e.paramsSchema),
+            secrets_schema: artifact(&e.secretsSchema),
+            da_refs: e.daRefs,
+        },
+        Data::ArtifactSupplied(e) => supplied(
+            e.namespace,
+            e.artifactHash,
+            e.byteLength,
+            e.supplier,
+            e.daRef,
+        )?,
+        Data::PolicyDataInstanceDeployed(e) => RegistryEvent::PolicyDataInstanceDeployed {
+            id: e.policyDataInstanceId,
+            client: e.client,
+            template_id: e.policyDataTemplateId,
+            params: e.params,
+            expire_after: e.expireAfter,
+            deployer: e.deployer,
+        },
+        Data::CurrentPolicyDataInstanceSet(e) => RegistryEvent::CurrentPolicyDataInstanceSet {
+            client: e.client,
+            template_id: e.policyDataTemplateId,
+            id: e.policyDataInstanceId,
+        },
+        Data::SecretsSet(e) => RegistryEvent::SecretsSet {
+            instance_id: e.policyDataInstanceId,
+            client: e.client,
+            poster: e.poster,
+            by_owner: e.byOwner,
+            envelope: artifact(&e.envelope),
+            da_ref: e.daRef,
+            count: e.count,
+        },
+    }))
+}
+
+fn supplied(
+    namespace: u8,
+    hash: B256,
+    length: u32,
+    supplier: Address,
+    da_ref: newton_types::Bytes,
+) -> Result<RegistryEvent, String> {
+    let namespace = Namespace::try_from(namespace).map_err(|e| e.to_string())?;
+    if !namespace.is_public() {
+        return Err(format!("supplies content of namespace {namespace:?}"));
+    }
+    Ok(RegistryEvent::ArtifactSupplied {
+        namespace,
+        artifact: Artifact { hash, length },
+        supplier,
+        da_ref,
+    })
+}
+
+fn commit(event: Commit) -> Decoded {
+    Ok(Some(match event {
+        Commit::StateCommitted(e) => {
+            if e.sequenceNo != e.commit.sequenceNo || e.newStateRoot != e.commit.newStateRoot {
+                return Err("topics and commit disagree".into());
+            }
+            RegistryEvent::StateCommitted {
+                commit: e.commit,
+                digest: e.digest,
+                delta_da_refs: e.deltaDaRefs,
+            }
+        }
+        Commit::ConsensusParametersSet(e) => RegistryEvent::ConsensusParametersSet {
+            parameters: parameters(&e.parameters),
+            active_from_timestamp: e.activeFromTimestamp,
+        },
+        Commit::EntrySkipped(e) => RegistryEvent::EntrySkipped {
+            entry: QueueKey {
+                block: e.blockNumber,
+                tx: e.txIndex,
+                log: e.logIndex,
+                item: e.item,
+            },
+        },
+        Commit::BacklogRecorded(_) => return Ok(None),
+    }))
+}
+
+fn task(event: Task) -> Decoded {
+    Ok(match event {
+        Task::TaskCreated(e) => {
+            if e.client != e.task.client {
+                return Err("topics and task disagree".into());
+            }
+            Some(RegistryEvent::TaskCreated {
+                task_id: e.taskId,
+                task: e.task,
+                intent: e.intent,
+                wasm_args: e.wasmArgs,
+            })
+        }
+        Task::TaskResponded(e) => Some(RegistryEvent::TaskResponded {
+            task_id: e.taskId,
+            digest: e.digest,
+            evaluation_result_hash: e.evaluationResultHash,
+            set_id: e.setId,
+        }),
+    })
+}
+
+fn operator(event: Operator) -> Decoded {
+    Ok(Some(match event {
+        Operator::OperatorAllowed(e) => RegistryEvent::OperatorAllowed {
+            operator: e.operator,
+            weight: e.weight.to(),
+        },
+        Operator::OperatorAdmitted(e) => {
+            if e.operator != e.admission.operator {
+                return Err("topics and admission disagree".into());
+            }
+            RegistryEvent::OperatorAdmitted {
+                operator: e.operator,
+                set_id: e.setId,
+                index: e.index,
+                weight: e.weight.to(),
+                via_certificate: e.viaCertificate,
+                bls_public_key: e.blsPublicKey,
+                admission: e.admission,
+            }
+        }
+        Operator::OperatorRemoved(e) => RegistryEvent::OperatorRemoved {
+            operator: e.operator,
+            set_id: e.setId,
+            index: e.index,
+            reason: e.reason,
+        },
+        Operator::OperatorSetChanged(e) => RegistryEvent::OperatorSetChanged {
+            set_id: e.setId,
+            aggregate_key_hash: e.aggregateKeyHash,
+            total_weight: e.totalWeight.to(),
+            earliest_valid_until: e.earliestValidUntil,
+            aggregate_key: e.aggregateKey,
+        },
+        Operator::SetsInvalidated(e) => RegistryEvent::SetsInvalidated {
+            first_clean_set_id: e.firstCleanSetId,
+            pcr0_hash: e.pcr0Hash,
+        },
+        Operator::ExitRequested(e) => RegistryEvent::ExitRequested {
+            operator: e.operator,
+            exit_at: e.exitAt,
+        },
+        Operator::ExitCompleted(e) => RegistryEvent::ExitCompleted {
+            operator: e.operator,
+        },
+        Operator::AdmissionApproved(_) => return Ok(None),
+    }))
+}
+
+fn version(event: Version) -> Decoded {
+    Ok(Some(match event {
+        Version::VersionProposed(e) => {
+            let [pcr0, pcr1, pcr2] = pcrs(&e.pcrs)?;
+            RegistryEvent::VersionProposed {
+                pcr0_hash: e.pcr0Hash,
+                pcr0,
+                pcr1,
+                pcr2,
+                source_hash: e.sourceHash,
+                label: e.label,
+                active_from: e.activeFrom,
+            }
+        }
+        Version::VersionDeprecated(e) => RegistryEvent::VersionDeprecated {
+            pcr0_hash: e.pcr0Hash,
+            deprecated_from: e.deprecatedFrom,
+        },
+        Version::VersionRevoked(e) => RegistryEvent::VersionRevoked {
+            pcr0_hash: e.pcr0Hash,
+            revoked_at: e.revokedAt,
+        },
+        Version::ConfigApproved(e) => RegistryEvent::ConfigApproved {
+            config_hash: e.configHash,
+            approved: e.approved,
+        },
+        Version::RulesVersionScheduled(e) => RegistryEvent::RulesVersionScheduled {
+            rules_version: e.rulesVersion,
+            active_from: e.activeFrom,
+        },
+        Version::EmergencyRoleSet(_) => return Ok(None),
+    }))
+}
+
+/// PCR0 ‖ PCR1 ‖ PCR2, 48 bytes each.
+fn pcrs(bytes: &[u8]) -> Result<[newton_types::Bytes; 3], String> {
+    if bytes.len() != 144 {
+        return Err(format!("{} bytes of PCRs, expected 144", bytes.len()));
+    }
+    let pcr = |i: usize| newton_types::Bytes::copy_from_slice(&bytes[48 * i..48 * (i + 1)]);
+    Ok([pcr(0), pcr(1), pcr(2)])
+}
+
+fn key(event: Key) -> Decoded {
+    Ok(Some(match event {
+        Key::KeyEpochPublished(e) => RegistryEvent::KeyEpochPublished {
+            key_epoch: e.keyEpoch,
+            msk_commitment: e.mskCommitment,
+            secrets_public_key: e.secretsPublicKey,
+            privacy_public_key: e.privacyPublicKey,
+        },
+        Key::MinKeyEpochSet(e) => RegistryEvent::MinKeyEpochSet {
+            min_key_epoch: e.minKeyEpoch,
+        },
+    }))
+}
+
+fn artifact(a: &abi::ArtifactRef) -> Artifact {
+    Artifact {
+        hash: a.artifactHash,
+        length: a.byteLength,
+    }
+}
+
+fn parameters(p: &abi::ConsensusParameters) -> ConsensusParameters {
+    ConsensusParameters {
+        genesis_time: p.genesisTime,
+        cadence: p.cadence,
+        max_commit_bytes: p.maxCommitBytes,
+        max_artifact_bytes: p.maxArtifactBytes,
+        max_expire_after: p.maxExpireAfter,
+        quorum_bps: p.quorumBps,
+        min_signers: p.minSigners,
+        max_set_age: p.maxSetAge,
+        max_defer_queue_bytes: p.maxDeferQueueBytes,
+        author_quota_bytes: p.authorQuotaBytes,
+        response_window: p.responseWindow,
+        challenge_window: p.challengeWindow,
+        skip_empty: p.skipEmpty,
+    }
+}
