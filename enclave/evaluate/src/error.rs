@@ -245,8 +245,10 @@ pub enum ComponentLimit {
     TableElements,
     /// HTTP requests.
     HttpRequests,
-    /// Bytes of an HTTP request's body.
-    HttpRequestBody,
+    /// Bytes of one HTTP request: URL, headers and body.
+    HttpRequest,
+    /// Bytes of one HTTP response's body.
+    HttpResponse,
     /// Bytes of the returned string.
     Output,
     /// Bytes of one random request.
@@ -260,7 +262,8 @@ impl fmt::Display for ComponentLimit {
             Self::Memory => "memory (bytes)",
             Self::TableElements => "table elements",
             Self::HttpRequests => "HTTP requests",
-            Self::HttpRequestBody => "HTTP request body (bytes)",
+            Self::HttpRequest => "HTTP request (bytes)",
+            Self::HttpResponse => "HTTP response (bytes)",
             Self::Output => "output (bytes)",
             Self::Random => "random request (bytes)",
         })

@@ -16,12 +16,12 @@
 //!
 //! Design: parts 4 and 4b; wire forms: `docs/protocol.md` section 5.
 
-// pub mod component;
+pub mod component;
 pub mod error;
-// pub mod evaluate;
+pub mod evaluate;
 pub mod intent;
 pub mod json;
-// pub mod rego;
+pub mod rego;
 pub mod request;
 pub mod rules;
 pub mod schema;
@@ -29,7 +29,7 @@ pub mod transcript;
 pub mod worker;
 
 pub use error::{ArtifactError, EvaluateError, Finality, Subject, Violation};
-// pub use evaluate::Evaluator;
+pub use evaluate::{Evaluator, MachineLimits, check_artifact};
 pub use intent::Intent;
 pub use json::Json;
 pub use request::{

@@ -20,6 +20,15 @@ pub struct HttpRequest {
     pub body: Option<Vec<u8>>,
 }
 
+impl HttpRequest {
+    /// Bytes of URL, method, headers and body together.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        (self.url.len() + self.method.len() + headers + self.body.as_ref().map_or(0, Vec::len)) as u64
+    }
+}
+
 /// A server's response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpResponse {

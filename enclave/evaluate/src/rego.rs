@@ -1,0 +1,128 @@
+//! Rego by `regorus`: v1 mode, interpreter, strict built-in errors (design 4.6).
+
+mod builtins;
+mod check;
+mod value;
+
+use std::{num::NonZeroU32, time::Duration};
+
+use regorus::{
+    Engine, LimitError, PolicyLengthConfig, Value,
+    utils::limits::ExecutionTimerConfig,
+};
+
+use crate::{
+    error::{ArtifactError, EvaluateError, Stage},
+    json::Json,
+};
+
+/// Bytes of one Rego source.
+pub const MAX_REGO_BYTES: usize = 1 << 20;
+
+const MAX_COLUMNS: NonZeroU32 = NonZeroU32::new(64 << 10).unwrap();
+const SOURCE_NAME: &str = "policy.rego";
+
+/// The ingest check of Rego: it parses and analyses, the entrypoint is a rule, and every call is to a function that exists here
+/// and whose answer depends on its arguments alone.
+///
+/// # Errors
+/// [`ArtifactError`]; every reason follows from the bytes.
+pub fn check_rego(source: &[u8], entrypoint: &str) -> Result<(), ArtifactError> {
+    Policy::prepare(source, entrypoint).map(drop)
+}
+
+/// A parsed policy with its entrypoint, ready to be evaluated many times.
+pub struct Policy {
+    engine: Engine,
+    entrypoint: String,
+    rule_path: String,
+}
+
+/// What a policy sees.
+pub struct RegoInput<'a> {
+    /// `input`
+    pub input: &'a Json,
+    /// `data.params`
+    pub params: &'a Json,
+    /// `data.wasm`, and `data.data` by its older name
+    pub wasm: &'a Json,
+    /// What `time.now_ns()` answers.
+    pub now_seconds: u64,
+    /// Wall clock allowed.
+    pub wall: Duration,
+}
+
+impl Policy {
+    /// Parses, analyses and checks.
+    ///
+    /// # Errors
+    /// [`ArtifactError`] for anything [`check_rego`] refuses.
+    pub fn prepare(source: &[u8], entrypoint: &str) -> Result<Self, ArtifactError> {
+        if source.len() > MAX_REGO_BYTES {
+            return Err(ArtifactError::TooLarge { got: source.len() as u64, limit: MAX_REGO_BYTES as u64 });
+        }
+        let text = std::str::from_utf8(source)
+            .map_err(|error| ArtifactError::NotUtf8 { valid_up_to: error.valid_up_to() as u64 })?;
+        let invalid = |error: anyhow::Error| ArtifactError::InvalidRego { reason: format!("{error:#}") };
+        check::nesting(text)?;
+        let mut engine = Engine::new();
+        engine.set_rego_v0(false);
+        engine.set_strict_builtin_errors(true);
+        // Prints are dropped with the engine; without this they would go to standard error.
+        engine.set_gather_prints(true);
+        engine.set_policy_length_config(PolicyLengthConfig { max_col: MAX_COLUMNS, ..PolicyLengthConfig::default() });
+        engine.add_policy(SOURCE_NAME.to_owned(), text.to_owned()).map_err(invalid)?;
+        let rule_path = {
+            let module = engine.get_modules().first().cloned().ok_or_else(|| ArtifactError::InvalidRego {
+                reason: "the source holds no module".to_owned(),
+            })?;
+            check::calls(&module)?;
+            check::entrypoint(&module, entrypoint)?
+        };
+        builtins::shadow(&mut engine).map_err(invalid)?;
+        // Analysis (scheduling, unsafe variables, conflicts of declarations) happens on first use: have it happen now.
+        engine.clone().compile_with_entrypoint(&rule_path.as_str().into()).map_err(invalid)?;
+        Ok(Self { engine, entrypoint: entrypoint.to_owned(), rule_path })
+    }
+
+    /// Evaluates the entrypoint.
+    ///
+    /// # Errors
+    /// [`EvaluateError::RegoFailed`], [`EvaluateError::RegoUndefined`], [`EvaluateError::ResultNotRepresentable`] (final), or an
+    /// abstention when a machine limit was reached.
+    pub fn evaluate(&self, input: &RegoInput<'_>) -> Result<Json, EvaluateError> {
+        let mut engine = self.engine.clone();
+        engine.set_execution_timer_config(ExecutionTimerConfig {
+            limit: input.wall,
+            check_interval: NonZeroU32::new(64).unwrap_or(NonZeroU32::MIN),
+        });
+        let failed = |error: &anyhow::Error| classify(error, input.wall);
+        builtins::pin_clock(&mut engine, input.now_seconds).map_err(|error| failed(&error))?;
+        let wasm = value::to_rego(input.wasm)?;
+        let mut data = Value::new_object();
+        let members = data.as_object_mut().map_err(|error| failed(&error))?;
+        members.insert("params".into(), value::to_rego(input.params)?);
+        members.insert("data".into(), wasm.clone());
+        members.insert("wasm".into(), wasm);
+        engine.add_data(data).map_err(|error| failed(&error))?;
+        engine.set_input(value::to_rego(input.input)?);
+        let result = engine.eval_rule(self.rule_path.clone()).map_err(|error| failed(&error))?;
+        if result == Value::Undefined {
+            return Err(EvaluateError::RegoUndefined { entrypoint: self.entrypoint.clone() });
+        }
+        value::from_rego(&result)
+    }
+}
+
+fn classify(error: &anyhow::Error, wall: Duration) -> EvaluateError {
+    match error.chain().find_map(|cause| cause.downcast_ref::<LimitError>()) {
+        Some(LimitError::TimeLimitExceeded { .. }) => EvaluateError::WallClockExceeded {
+            stage: Stage::Rego,
+            limit_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        },
+        Some(LimitError::MemoryLimitExceeded { .. }) => EvaluateError::OutOfMemory { stage: Stage::Rego },
+        Some(LimitError::RegexSizeLimitExceeded { .. }) | None => {
+            EvaluateError::RegoFailed { reason: format!("{error:#}").chars().take(1_024).collect() }
+        }
+    }
+}
