@@ -12,6 +12,8 @@ const NSM_IOCTL_RAW: libc::Ioctl =
     (3 << 30) | (size_of::<NsmRaw>() as libc::Ioctl) << 16 | 0x0a << 8;
 /// `RNDADDENTROPY` of `linux/random.h`: `_IOW('R', 0x03, int[2])`.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+/// `RNDRESEEDCRNG` of `linux/random.h`: `_IO('R', 0x07)`.
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 /// `SO_VM_SOCKETS_CONNECT_TIMEOUT` of `linux/vm_sockets.h`, in the form that takes a `timeval` of 64 bits each.
 const CONNECT_TIMEOUT: libc::c_int = 6;
 /// Bytes one call to the NSM gives at most.
@@ -54,7 +56,8 @@ pub fn nsm_request(device: &File, request: &[u8], response: &mut [u8]) -> io::Re
         .ok_or_else(|| io::Error::other("the NSM's driver returned an impossible length"))
 }
 
-/// Mixes `seed` into the kernel's generator behind `random` and credits eight bits a byte.
+/// Mixes `seed` into the kernel's generator behind `random`, credits eight bits a byte, and makes the generator take new
+/// keys at once: left alone it would go on for seconds with keys made before, from sources the host may know.
 ///
 /// # Errors
 /// What the kernel says, or a seed of more than 256 bytes.
@@ -71,7 +74,9 @@ pub fn add_entropy(random: &File, seed: &[u8]) -> io::Result<()> {
     info.len = seed.len() as libc::c_int;
     info.entropy_bits = info.len * 8;
     // SAFETY: `info` is the structure this request number names, and its array holds at least `len` bytes.
-    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, &raw const info) })?;
+    // SAFETY: the request takes no argument.
+    check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) })
 }
 
 /// Brings the interface `lo` up.
@@ -154,9 +159,10 @@ mod tests {
 
     #[test]
     fn request_numbers_are_those_of_the_headers() {
-        // From a C program that prints NSM_IOCTL_RAW and RNDADDENTROPY.
+        // From a C program that prints them.
         assert_eq!(NSM_IOCTL_RAW, 0xc020_0a00);
         assert_eq!(RNDADDENTROPY, 0x4008_5203);
+        assert_eq!(RNDRESEEDCRNG, 0x5207);
     }
 
     #[test]
