@@ -323,7 +323,7 @@ fn operators(
         } => put(rows, key(Kind::FirstCleanSet, []), first_clean_set_id),
         RegistryEvent::ExitRequested { operator, exit_at } => {
             change_operator(rows, *operator, |row| {
-                row.exit_requested_at = Some(*exit_at)
+                row.exit_requested_at = Some(*exit_at);
             })
         }
         RegistryEvent::ExitCompleted { operator } => change_operator(rows, *operator, |row| {

@@ -110,7 +110,13 @@ fn window_ends(blocks: &[Block], until: u64) -> Vec<(u64, ConsensusParameters)> 
             _ => None,
         })
         .collect();
-    let at = |time: u64| sets.iter().rev().find(|s| s.0 <= time).unwrap_or(&sets[0]).1;
+    let at = |time: u64| {
+        sets.iter()
+            .rev()
+            .find(|s| s.0 <= time)
+            .unwrap_or(&sets[0])
+            .1
+    };
     let mut out = Vec::new();
     let mut end = sets[0].1.genesis_time + sets[0].1.cadence;
     while end <= until {
@@ -166,7 +172,9 @@ pub fn commits(
             if e.key <= cursor {
                 continue;
             }
-            let skipped = skips.get(&e.key).is_some_and(|s| at.is_none_or(|at| *s < at));
+            let skipped = skips
+                .get(&e.key)
+                .is_some_and(|s| at.is_none_or(|at| *s < at));
             let present = now.get(&e.leaf) == Some(&e.hash);
             if !skipped && !present && is_good(e.hash) {
                 if used + u64::from(e.length) > p.max_commit_bytes {
