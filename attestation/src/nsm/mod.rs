@@ -69,6 +69,7 @@ pub struct AttestationRequest<'a> {
     pub public_key: Option<&'a [u8]>,
 }
 
+#[cfg(any(feature = "device", feature = "mock"))]
 impl AttestationRequest<'_> {
     /// AWS's limits, so that a document that could not be parsed is never asked for.
     fn check(&self) -> Result<(), NsmError> {
