@@ -22,7 +22,7 @@ mod store;
 mod superblock;
 mod tree;
 
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use error::PageError;

@@ -205,7 +205,3 @@ pub(crate) fn io_error(error: Arc<PageError>) -> io::Error {
     };
     io::Error::new(kind, error)
 }
-
-#[cfg(test)]
-#[path = "store/tests.rs"]
-mod tests;

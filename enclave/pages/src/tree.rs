@@ -340,14 +340,17 @@ impl Tree {
         Ok(())
     }
 
+    /// A node to change. With it all nodes above become changed: what is not under a changed root is not changed.
     fn node_mut(&mut self, medium: &Medium, place: (u8, u64)) -> Result<&mut Node, PageError> {
-        if !self.dirty.contains_key(&place) {
-            let node = self.load(medium, place)?;
-            self.clean.remove(place);
-            self.dirty.insert(place, Box::new(*node));
+        let (mut level, mut index) = place;
+        while level <= self.height && !self.dirty.contains_key(&(level, index)) {
+            let node = self.load(medium, (level, index))?;
+            self.clean.remove((level, index));
+            self.dirty.insert((level, index), Box::new(*node));
+            (level, index) = (level + 1, index >> FANOUT_BITS);
         }
         let Some(node) = self.dirty.get_mut(&place) else {
-            unreachable!("inserted above")
+            unreachable!("inserted above, or there before")
         };
         Ok(node)
     }

@@ -175,3 +175,87 @@ pub(super) fn write_superblock(
     let runs = positions(generation).map(|first| newton_relay::disk::Run { first, data: page });
     Ok(device.write_and_flush(&runs)?)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::outbox::Outbox;
+    use crate::testing::MemoryDevice;
+    use crate::tree::Writer;
+
+    /// Publishes the map as a generation does.
+    fn publish(medium: &Medium, map: &mut Tree, slots: &mut Slots, generation: u64) {
+        let mut outbox = Outbox::default();
+        map.put_map(&mut Writer {
+            medium,
+            slots,
+            outbox: &mut outbox,
+            generation,
+        })
+        .unwrap();
+        outbox.send_and_flush(medium).unwrap();
+        map.publish();
+        slots.publish();
+    }
+
+    /// The map's pages take slots of the map: of one page, of several under a node, and when it grows a level while it
+    /// is written, it comes back as it was.
+    #[test]
+    fn maps_of_one_and_many_pages_come_back() {
+        let id = StoreId {
+            operator: [1; 32],
+            config: [2; 32],
+        };
+        let sealer = Sealer::derive(&PageKey::new(Zeroizing::new([3; 32])), &id, &[4; 32]);
+        let medium = Medium {
+            device: Arc::new(MemoryDevice::default()),
+            sealer,
+            counters: Arc::default(),
+        };
+        let mut map = Tree::new(Kind::Map, 0, Entry::default(), 64);
+        let mut slots = Slots::empty();
+        let mut generation = 2;
+        // Ends just below, at and above the slots that one page and 64 pages cover.
+        let totals = [
+            100,
+            PER_PAGE - 3,
+            PER_PAGE - 1,
+            PER_PAGE,
+            3 * PER_PAGE,
+            64 * PER_PAGE - 40,
+            64 * PER_PAGE,
+            70 * PER_PAGE,
+        ];
+        for total in totals {
+            while slots.total() < total {
+                slots.allocate();
+            }
+            // Also a change that touches one page only.
+            for release in [None, Some(slots.total() / 2)] {
+                if let Some(slot) = release {
+                    slots.release(slot);
+                }
+                publish(&medium, &mut map, &mut slots, generation);
+                generation += 1;
+                let mut again = Tree::new(Kind::Map, map.height(), map.root(), 64);
+                let words = read_map(&medium, &mut again, slots.total()).unwrap();
+                let read = Slots::from_words(words, slots.total());
+                assert_eq!(
+                    (read.used(), read.total()),
+                    (slots.used(), slots.total()),
+                    "{total}"
+                );
+                for page in 0..slots.map_pages() {
+                    assert!(
+                        read.page(page) == slots.page(page),
+                        "{total}: map page {page}"
+                    );
+                }
+            }
+        }
+        assert_eq!(map.height(), 2);
+    }
+}
