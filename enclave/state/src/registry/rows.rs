@@ -1,9 +1,12 @@
 //! The rows. `registered_at` and other heights are the blocks of the events; what happens in a block counts from the
 //! next block on, which the contracts and the callers apply.
 
+use alloy_sol_types::SolValue;
 use newton_types::events::{Artifact, ConsensusParameters, EventPosition};
-use newton_types::{Address, B256, Bytes};
+use newton_types::{Address, B256, Bytes, abi};
 use serde::{Deserialize, Serialize};
+
+use crate::StateError;
 
 /// A policy template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +78,25 @@ pub struct TaskRow {
     pub created_at: EventPosition,
     /// Digest of the answer that the contract took, if it took one.
     pub response_digest: Option<B256>,
+}
+
+impl TaskRow {
+    /// The contract's snapshot.
+    pub fn task(&self) -> Result<abi::Task, StateError> {
+        abi::Task::abi_decode(&self.task).map_err(unreadable)
+    }
+
+    /// The intent.
+    pub fn intent(&self) -> Result<abi::Intent, StateError> {
+        abi::Intent::abi_decode(&self.intent).map_err(unreadable)
+    }
+}
+
+fn unreadable(error: alloy_sol_types::Error) -> StateError {
+    StateError::Codec {
+        what: "task",
+        reason: error.to_string(),
+    }
 }
 
 /// An operator.
