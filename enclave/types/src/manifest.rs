@@ -46,7 +46,9 @@ pub struct Consensus {
 pub struct Chain {
     /// EIP-155 chain id.
     pub chain_id: u64,
-    /// Block that holds the last contract deployment; ingestion starts after it.
+    /// First block in which a contract of the set can have emitted an event.
+    pub first_block: u64,
+    /// Block that holds the last contract deployment: the genesis commit's boundary.
     pub deployment_block: u64,
     /// Hash of that block: the checkpoint that a chain view must link to.
     pub deployment_block_hash: B256,
@@ -234,6 +236,14 @@ impl ConsensusManifest {
                 );
             }
         }
+        for (i, chain) in c.chains.iter().enumerate() {
+            if chain.first_block > chain.deployment_block {
+                return field(
+                    &format!("consensus.chains[{i}].first_block"),
+                    &format!("must not be above deployment_block {}", chain.deployment_block),
+                );
+            }
+        }
         if !c.chains.iter().any(|ch| ch.chain_id == c.authority_chain) {
             return field(
                 "consensus.authority_chain",
@@ -360,6 +370,7 @@ public_keys = ["0x01010101010101010101010101010101010101010101010101010101010101
 
 [[consensus.chains]]
 chain_id = 31337
+first_block = 1
 deployment_block = 3
 deployment_block_hash = "0x0202020202020202020202020202020202020202020202020202020202020202"
 

@@ -1,0 +1,364 @@
+//! One chain's loop: follow, ingest, commit, vote (design 2.3–2.5).
+//!
+//! Two tasks share an engine: [`follow`] applies blocks and commits, [`ingest`] fetches and judges. Both only ever do
+//! steps that may be repeated, so an error of one round is logged and the next round goes on, except for a fault that
+//! [`StateError::is_fatal`] names: that halts the appliance.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use newton_artifacts::{DaChecks, DaRules, EigenDaProxy};
+use newton_attestation::document::UnverifiedDocument;
+use newton_chain::{ChainError, Follower};
+use newton_evaluate::worker::WorkerPool;
+use newton_state::{AtHead, CatchUp, Next, Pending, Snapshot, StateError, StateStore};
+use newton_types::{
+    B256,
+    events::{Block, ConsensusParameters},
+    manifest::Chain,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    appliance::Appliance,
+    ingest,
+    vote::{self, NotSigning, Standing, Vote},
+};
+
+/// A commit that did not land is submitted again after this time.
+const RESUBMIT: Duration = Duration::from_secs(8);
+/// Votes kept for peers that are behind.
+const VOTES_KEPT: usize = 64;
+
+/// Everything about one followed chain.
+pub struct Engine {
+    /// The chain as the manifest names it.
+    pub chain: Chain,
+    /// Its state.
+    pub state: StateStore,
+    /// Where blobs come from.
+    pub da: EigenDaProxy,
+    /// What certificates must satisfy.
+    pub da_rules: DaRules,
+    /// How far they are judged.
+    pub da_checks: DaChecks,
+    /// Keyless processes for untrusted content.
+    pub workers: Arc<WorkerPool>,
+    app: Arc<Appliance>,
+    pending: RwLock<Option<Arc<Pending>>>,
+    votes: Mutex<BTreeMap<u64, Vote>>,
+    submitted: Mutex<Option<(u64, Instant)>>,
+    notes: Mutex<Notes>,
+}
+
+/// What the last rounds said, for `newt_health`.
+#[derive(Clone, Default)]
+struct Notes {
+    not_signing: Option<String>,
+    waiting: Option<String>,
+    unreachable: Option<String>,
+}
+
+impl Engine {
+    /// An engine over opened state.
+    pub fn new(
+        app: Arc<Appliance>,
+        chain: Chain,
+        state: StateStore,
+        da: EigenDaProxy,
+        workers: Arc<WorkerPool>,
+    ) -> Self {
+        let da_checks = if app.consensus.development().incomplete_da_checks {
+            DaChecks::Incomplete
+        } else {
+            DaChecks::Complete
+        };
+        Self {
+            chain,
+            state,
+            da,
+            da_rules: DaRules::default(),
+            da_checks,
+            workers,
+            app,
+            pending: RwLock::default(),
+            votes: Mutex::default(),
+            submitted: Mutex::default(),
+            notes: Mutex::default(),
+        }
+    }
+
+    /// One view of finalized state and, over it, the blocks above.
+    pub fn snapshot(&self) -> Result<Snapshot, StateError> {
+        let pending = self
+            .pending
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        match self.state.snapshot(pending) {
+            // Finality moved between the two; the rows below are newer than the layer was.
+            Err(StateError::StalePending { .. }) => self.state.snapshot(None),
+            other => other,
+        }
+    }
+
+    /// This boot's vote for a commit.
+    pub fn vote(&self, sequence: u64) -> Option<Vote> {
+        self.votes().get(&sequence).cloned()
+    }
+
+    /// The security module's time, in seconds since 1970; 0 if it gives none.
+    pub fn time_seconds(&self) -> u64 {
+        let request = newton_attestation::nsm::AttestationRequest::default();
+        self.app
+            .nsm
+            .attestation(&request)
+            .ok()
+            .and_then(|bytes| UnverifiedDocument::parse(&bytes).ok())
+            .map_or(0, |document| document.timestamp_ms / 1000)
+    }
+
+    /// Whether this boot may sign: admitted in the finalized chain, and the chain's view is fresh.
+    pub fn standing(&self, snapshot: &Snapshot) -> Result<Standing, NotSigning> {
+        let head = snapshot.finalized().ok_or(NotSigning::NotAdmitted)?;
+        let limit = self.app.local.local.max_lag_seconds;
+        let lag = self.time_seconds().saturating_sub(head.timestamp);
+        if lag > limit {
+            return Err(NotSigning::Stale { lag, limit });
+        }
+        let finalized = self.state.snapshot(None)?;
+        vote::standing(
+            &finalized.registry(),
+            &self.app.identity,
+            head.number,
+            head.timestamp,
+        )
+    }
+
+    /// What `newt_health` says of this chain.
+    pub fn health(&self) -> Value {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Ok(snapshot) = self.snapshot() else {
+            return json!({ "chain_id": self.chain.chain_id, "fault": "the state cannot be read" });
+        };
+        let totals = snapshot.queue_totals();
+        json!({
+            "chain_id": self.chain.chain_id,
+            "sequence_no": snapshot.tip().sequence,
+            "state_root": snapshot.tip().root,
+            "finalized_block": snapshot.finalized().map(|h| h.number),
+            "head_block": snapshot.pending().map(|p| p.head().number),
+            "queue_entries": totals.entries,
+            "queue_bytes": totals.bytes,
+            "signing": self.standing(&snapshot).is_ok(),
+            "not_signing": notes.not_signing,
+            "waiting": notes.waiting,
+            "unreachable": notes.unreachable,
+        })
+    }
+
+    fn votes(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Vote>> {
+        self.votes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Notes)) {
+        change(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Follows the chain until the appliance ends.
+pub async fn follow(engine: Arc<Engine>, mut follower: Follower) {
+    let pause = Duration::from_millis(engine.app.local.local.poll_ms);
+    loop {
+        match engine.poll(&mut follower).await {
+            Ok(Progress::Behind) => continue,
+            Ok(Progress::AtHead) => engine.note(|n| n.unreachable = None),
+            Err(e) => engine.failed(&e),
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+enum Progress {
+    Behind,
+    AtHead,
+}
+
+/// Fetches and judges queue entries until the appliance ends.
+pub async fn ingest(engine: Arc<Engine>) {
+    let pause = Duration::from_millis(engine.app.local.local.poll_ms);
+    let mut idle = pause;
+    loop {
+        match ingest::round(&engine).await {
+            Ok(round) if round.decided > 0 && round.unavailable == 0 => {
+                idle = pause;
+                continue;
+            }
+            // Nobody is helped by asking a dead source every moment.
+            Ok(round) if round.unavailable > 0 => idle = (idle * 2).min(Duration::from_secs(30)),
+            Ok(_) => idle = pause,
+            Err(e) => engine.failed(&e),
+        }
+        tokio::time::sleep(idle).await;
+    }
+}
+
+impl Engine {
+    fn failed(&self, e: &anyhow::Error) {
+        let fatal = e.chain().any(|cause| {
+            cause.downcast_ref::<StateError>().is_some_and(StateError::is_fatal)
+                || cause.downcast_ref::<ChainError>().is_some_and(ChainError::is_contradiction)
+        });
+        let text = format!("{e:#}");
+        if fatal {
+            self.app.halt(&text);
+        } else {
+            tracing::warn!(error = text, "round failed, will be repeated");
+            self.note(|n| n.unreachable = Some(text));
+        }
+    }
+
+    async fn poll(self: &Arc<Self>, follower: &mut Follower) -> Result<Progress> {
+        let step = follower.finalized().await?;
+        if !step.blocks.is_empty() {
+            let engine = self.clone();
+            let blocks = step.blocks.clone();
+            blocking(move || engine.finalized(&blocks)).await?;
+            follower.delivered(&step);
+        }
+        if !step.is_complete() {
+            return Ok(Progress::Behind);
+        }
+        let pending = follower.pending().await?.to_vec();
+        let engine = self.clone();
+        blocking(move || engine.advance(&pending)).await?;
+        Ok(Progress::AtHead)
+    }
+
+    fn finalized(&self, blocks: &[Block]) -> Result<()> {
+        self.state.apply_finalized(blocks)?;
+        self.state.catch_up()?;
+        Ok(())
+    }
+
+    /// One round at the head: replay what the chain confirmed, layer the pending blocks, go for the next commit.
+    fn advance(&self, pending: &[Block]) -> Result<()> {
+        let before = self.state.tip()?.sequence;
+        let caught_up = self.state.catch_up()?;
+        let pending = self.state.pending(pending)?.map(Arc::new);
+        if let Some(pending) = &pending {
+            for commit in pending.commits() {
+                if let AtHead::Differs { ours } = self.state.apply_at_head(commit)? {
+                    tracing::error!(
+                        sequence = commit.sequenceNo,
+                        chain = %commit.newStateRoot,
+                        ours = %ours.newStateRoot,
+                        "the chain's pending commit is not ours; finality decides"
+                    );
+                }
+            }
+        }
+        *self.pending.write().unwrap_or_else(PoisonError::into_inner) = pending;
+        let tip = self.state.tip()?;
+        if tip.sequence > before {
+            tracing::info!(sequence = tip.sequence, root = %tip.root, "committed");
+        }
+        match caught_up {
+            CatchUp::UpToDate(_) => self.commit(),
+            CatchUp::Stopped { at, .. } => {
+                self.note(|n| n.waiting = Some(format!("replay: {}", describe(&at))));
+                Ok(())
+            }
+        }
+    }
+
+    /// Computes the next commit, signs it, and submits it where this operator alone is a quorum.
+    fn commit(&self) -> Result<()> {
+        let selection = match self.state.select()? {
+            Next::Ready(selection) => selection,
+            other => {
+                self.note(|n| n.waiting = Some(describe(&other)));
+                return Ok(());
+            }
+        };
+        let snapshot = self.state.snapshot(None)?;
+        if let Err(reason) = self.standing(&snapshot) {
+            self.note(|n| n.not_signing = Some(reason.to_string()));
+            return Ok(());
+        }
+        self.note(|n| {
+            n.not_signing = None;
+            n.waiting = Some(format!("commit {} to land", selection.sequence()));
+        });
+        let window_end = selection.window_end;
+        let prepared = self.state.prepare(*selection)?;
+        let commit = prepared.commit().clone();
+        let vote = match self.vote(commit.sequenceNo) {
+            Some(vote) if vote.commit == commit => vote,
+            _ => vote::sign(self, &self.app.identity, commit).context("signing a commit")?,
+        };
+        self.keep(vote.clone());
+        let parameters = snapshot
+            .registry()
+            .parameters_at(window_end)?
+            .context("a selection without parameters")?;
+        self.submit(&snapshot, &parameters, &vote)
+    }
+
+    fn keep(&self, vote: Vote) {
+        let mut votes = self.votes();
+        votes.insert(vote.commit.sequenceNo, vote);
+        while votes.len() > VOTES_KEPT {
+            votes.pop_first();
+        }
+    }
+
+    fn submit(&self, snapshot: &Snapshot, parameters: &ConsensusParameters, vote: &Vote) -> Result<()> {
+        let sequence = vote.commit.sequenceNo;
+        {
+            let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((last, at)) = *submitted
+                && last == sequence
+                && at.elapsed() < RESUBMIT
+            {
+                return Ok(());
+            }
+            *submitted = Some((sequence, Instant::now()));
+        }
+        let registry = snapshot.registry();
+        let Some(transaction) =
+            vote::submission(self, &self.app.identity, &registry, parameters, vote)?
+        else {
+            return Ok(());
+        };
+        match self.app.control.submit(transaction) {
+            Ok(hash) => {
+                tracing::info!(sequence, tx = %B256::from(hash), root = %vote.commit.newStateRoot, "commit submitted");
+            }
+            // The host may refuse or fail; the vote stands and is submitted again, by us or by anyone.
+            Err(e) => tracing::warn!(sequence, error = %e, "the host did not take the commit"),
+        }
+        Ok(())
+    }
+}
+
+fn describe(next: &Next) -> String {
+    match next {
+        Next::Ready(selection) => format!("commit {}", selection.sequence()),
+        Next::Waiting(waiting) => format!("{waiting:?}"),
+        Next::Blocked(blocked) => {
+            format!("commit {}: entry {} has no verdict yet", blocked.sequence, blocked.entry)
+        }
+        Next::Behind { tip, chain } => format!("the chain is at commit {chain}, this state at {tip}"),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a worker thread ended")?
+}

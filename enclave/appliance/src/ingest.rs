@@ -1,0 +1,155 @@
+//! Ingestion: fetch what the queue names, judge it by bounded deterministic checks, record the verdict (design 2.3).
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use newton_artifacts::{ArtifactError, fetch_artifact};
+use newton_evaluate::{ArtifactKind, worker::Verdict as Judged};
+use newton_keys::hpke::Envelope;
+use newton_state::{QueueEntry, Role, Verdict};
+use newton_types::{Namespace, QueueKey};
+
+use crate::engine::Engine;
+
+/// Entries looked at in one round, so that a round ends.
+const PER_ROUND: usize = 16;
+
+/// What one round brought.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Verdicts recorded.
+    pub decided: usize,
+    /// Entries whose bytes could not be had.
+    pub unavailable: usize,
+}
+
+/// Goes once over the undecided entries, from the front.
+pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
+    let mut outcome = Round::default();
+    let mut after: Option<QueueKey> = None;
+    for _ in 0..PER_ROUND {
+        let state = engine.state.clone();
+        let next = blocking(move || Ok(state.undecided(after, 1)?.pop())).await?;
+        let Some(entry) = next else { break };
+        after = Some(entry.key);
+        match verdict(engine, &entry).await {
+            Ok(found) => {
+                let rejected = found.as_ref().err().cloned();
+                let state = engine.state.clone();
+                let key = entry.key;
+                blocking(move || {
+                    let verdict = match &found {
+                        Ok(bytes) => Verdict::Accepted { bytes },
+                        Err(reason) => Verdict::Rejected {
+                            reason: reason.clone(),
+                        },
+                    };
+                    Ok(state.record_verdict(key, verdict)?)
+                })
+                .await?;
+                outcome.decided += 1;
+                match rejected {
+                    None => tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted"),
+                    Some(reason) => tracing::warn!(entry = %entry.key, reason, "rejected"),
+                }
+            }
+            Err(abstain) => {
+                outcome.unavailable += 1;
+                let reason = format!("{abstain:#}");
+                tracing::warn!(entry = %entry.key, reason, "no verdict yet");
+                let state = engine.state.clone();
+                let (key, now) = (entry.key, engine.time_seconds());
+                blocking(move || {
+                    Ok(state.record_verdict(key, Verdict::Unavailable { reason, now })?)
+                })
+                .await?;
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+/// The bytes, or the reason for which everyone rejects them; an error is an abstention.
+async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<u8>, String>> {
+    let state = engine.state.clone();
+    let hash = entry.hash;
+    let bytes = match blocking(move || Ok(state.content(hash)?)).await? {
+        Some(bytes) if bytes.len() as u64 == u64::from(entry.length) => bytes,
+        Some(bytes) => {
+            return Ok(Err(format!(
+                "declared length {}, the content has {}",
+                entry.length,
+                bytes.len()
+            )));
+        }
+        None => match fetch(engine, entry).await {
+            Ok(bytes) => bytes,
+            Err(ArtifactError::Invalid(reason)) => return Ok(Err(reason.to_string())),
+            Err(unavailable) => return Err(unavailable).context("fetching from DA"),
+        },
+    };
+    let engine = engine.clone();
+    let (role, namespace) = (entry.context.role.clone(), entry.namespace());
+    let (judged, bytes) = blocking(move || {
+        let judged = judge(&engine, &role, namespace, &bytes)?;
+        Ok((judged, bytes))
+    })
+    .await?;
+    Ok(judged.map(|()| bytes))
+}
+
+async fn fetch(engine: &Engine, entry: &QueueEntry) -> Result<Vec<u8>, ArtifactError> {
+    fetch_artifact(
+        &engine.da,
+        &engine.da_rules,
+        engine.da_checks,
+        &entry.da_ref,
+        entry.hash,
+        entry.length,
+    )
+    .await
+}
+
+fn judge(
+    engine: &Engine,
+    role: &Role,
+    namespace: Namespace,
+    bytes: &[u8],
+) -> Result<Result<(), String>> {
+    if let Role::Secrets { client, .. } = role {
+        return Ok(judge_envelope(engine, client.0.0, bytes));
+    }
+    let kind = ArtifactKind::from_namespace(namespace as u8)
+        .with_context(|| format!("namespace {namespace:?} holds no artifact"))?;
+    let entrypoint = match role {
+        Role::Rego { entrypoint } => Some(entrypoint.as_str()),
+        _ => None,
+    };
+    // A dead or busy worker is no verdict: it leaves as an error.
+    match engine.workers.check_artifact(kind, bytes, entrypoint)? {
+        Judged::Accept => Ok(Ok(())),
+        Judged::Reject(reason) => Ok(Err(reason.to_string())),
+    }
+}
+
+/// Public facts of an envelope only, so that anyone without keys reaches the same verdict.
+fn judge_envelope(engine: &Engine, client: [u8; 20], bytes: &[u8]) -> Result<(), String> {
+    let envelope = Envelope::parse(bytes).map_err(|e| e.to_string())?;
+    if envelope.context.policy_client != client {
+        return Err("envelope names another client".to_owned());
+    }
+    if envelope.context.chain_id != engine.chain.chain_id {
+        return Err(format!(
+            "envelope is for chain {}, expected {}",
+            envelope.context.chain_id, engine.chain.chain_id
+        ));
+    }
+    Ok(())
+}
+
+/// Database and worker calls block; they run off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}

@@ -1,0 +1,172 @@
+//! Signing commits: what this boot may sign, its votes, and the submission when its weight alone is a quorum.
+
+use alloy_primitives::{Bytes, U256};
+use alloy_sol_types::SolCall;
+use newton_keys::Slot;
+use newton_relay::control::Transaction;
+use newton_state::{Registry, StateError};
+use newton_types::{
+    B256,
+    abi::{self, IStateCommitRegistry},
+    events::ConsensusParameters,
+    signing::{self, Scope},
+};
+
+use crate::{engine::Engine, identity::Identity};
+
+/// Gas for one commit; the goal is below 270,000 (design 3.7).
+const COMMIT_GAS: u64 = 1_500_000;
+
+/// This boot's signature over a commit.
+#[derive(Clone)]
+pub struct Vote {
+    /// The commit.
+    pub commit: abi::StateCommit,
+    /// Its EIP-712 digest.
+    pub digest: B256,
+    /// Signature in EIP-2537 form.
+    pub signature: Bytes,
+}
+
+/// Why this boot does not sign now.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotSigning {
+    /// No admission of this boot's keys in the finalized chain.
+    #[error("this boot's keys are not admitted in the finalized chain")]
+    NotAdmitted,
+    /// The admission ran out.
+    #[error("the admission ended at {valid_until}, the finalized head is at {now}")]
+    AdmissionExpired {
+        /// End of the admission, seconds.
+        valid_until: u64,
+        /// Time of the finalized head, seconds.
+        now: u64,
+    },
+    /// Governance took the image or its configuration off the list.
+    #[error("image or configuration of this boot is not active")]
+    NotWhitelisted,
+    /// The operator asked to leave.
+    #[error("the operator has asked to exit")]
+    Exiting,
+    /// The finalized head is too old.
+    #[error("the finalized head is {lag} s old, at most {limit} s are allowed")]
+    Stale {
+        /// Age in seconds.
+        lag: u64,
+        /// Limit in seconds.
+        limit: u64,
+    },
+    /// The database failed.
+    #[error("state: {0}")]
+    State(#[from] StateError),
+}
+
+/// The admission under which this boot signs.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Block of the admission.
+    pub admitted_at: u64,
+}
+
+/// Whether this boot is admitted, by the rows of `registry` at `block` and `timestamp`.
+pub fn standing(
+    registry: &Registry<'_>,
+    identity: &Identity,
+    block: u64,
+    timestamp: u64,
+) -> Result<Standing, NotSigning> {
+    let operator = registry
+        .operator(identity.operator)?
+        .ok_or(NotSigning::NotAdmitted)?;
+    if operator.exited || operator.exit_requested_at.is_some() {
+        return Err(NotSigning::Exiting);
+    }
+    let admission = operator.latest_admission.ok_or(NotSigning::NotAdmitted)?;
+    let ours = admission.boot_id == identity.boot_id
+        && admission.bls_key_hash == B256::from(identity.bls_public().hash());
+    // Admitted in a block counts from the next one on.
+    if !ours || admission.admitted_at >= block {
+        return Err(NotSigning::NotAdmitted);
+    }
+    if timestamp > admission.valid_until {
+        return Err(NotSigning::AdmissionExpired {
+            valid_until: admission.valid_until,
+            now: timestamp,
+        });
+    }
+    if !registry.version_active_at(admission.pcr0_hash, block)?
+        || !registry.config_approved_at(admission.config_hash, block)?
+    {
+        return Err(NotSigning::NotWhitelisted);
+    }
+    Ok(Standing {
+        admitted_at: admission.admitted_at,
+    })
+}
+
+/// Signs a commit once; the same commit again gives the same vote.
+pub fn sign(engine: &Engine, identity: &Identity, commit: abi::StateCommit) -> Result<Vote, newton_keys::Equivocation> {
+    let scope = Scope {
+        chain_id: engine.chain.chain_id,
+        contract: engine.chain.contracts.state_commit_registry,
+    };
+    let digest = signing::state_commit_digest(scope, &commit);
+    let slot = Slot::Commit {
+        chain_id: scope.chain_id,
+        sequence: commit.sequenceNo,
+    };
+    let signature = identity.sign(slot, digest)?;
+    Ok(Vote {
+        commit,
+        digest,
+        signature: Bytes::from(signature.to_eip2537().to_vec()),
+    })
+}
+
+/// The transaction that commits with this boot's signature alone, if its weight is a quorum of the newest set.
+pub fn submission(
+    engine: &Engine,
+    identity: &Identity,
+    registry: &Registry<'_>,
+    parameters: &ConsensusParameters,
+    vote: &Vote,
+) -> Result<Option<Transaction>, StateError> {
+    let Some(set_id) = registry.latest_set_id()? else {
+        return Ok(None);
+    };
+    let Some(set) = registry.operator_set(set_id)? else {
+        return Ok(None);
+    };
+    let our_key = B256::from(identity.bls_public().hash());
+    let Some(us) = set.members.iter().find(|m| m.bls_key_hash == our_key) else {
+        return Ok(None);
+    };
+    let needed = u128::from(parameters.quorum_bps);
+    if us.weight * 10_000 < set.total_weight * needed || parameters.min_signers > 1 {
+        return Ok(None);
+    }
+    let mut bitmap = U256::ZERO;
+    let mut keys = Vec::new();
+    for other in set.members.iter().filter(|m| m.index != us.index) {
+        bitmap.set_bit(usize::from(other.index), true);
+        keys.extend_from_slice(&other.bls_public_key);
+    }
+    let call = IStateCommitRegistry::commitStateRootCall {
+        commit: vote.commit.clone(),
+        certificate: abi::Certificate {
+            signature: vote.signature.clone(),
+            setId: set_id,
+            nonSignerBitmap: bitmap,
+            nonSignerKeys: keys.into(),
+            aggregateKey: set.aggregate_key.clone(),
+        },
+        deltaDaRefs: Vec::new(),
+    };
+    Ok(Some(Transaction {
+        chain_id: engine.chain.chain_id,
+        to: engine.chain.contracts.state_commit_registry.into(),
+        calldata: call.abi_encode(),
+        gas_limit: COMMIT_GAS,
+    }))
+}
