@@ -295,8 +295,10 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     function _removeOne(address operator, uint8 reason, bytes calldata blsPublicKey, bytes calldata currentAggregateKey)
         private
     {
+        // Before there is a next set: the key is checked against the latest one.
+        bytes memory aggregate = _openAggregate(currentAggregateKey);
         uint64 setId = _nextSetId();
-        _closeSet(setId, _remove(operator, reason, blsPublicKey, _openAggregate(currentAggregateKey), setId));
+        _closeSet(setId, _remove(operator, reason, blsPublicKey, aggregate, setId));
     }
 
     /// @dev Why anyone may take this operator out of the set; reverts if nobody may.

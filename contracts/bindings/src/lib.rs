@@ -2,19 +2,25 @@
 //!
 //! [`abi`] is generated from `contracts/src/interfaces/INewton.sol`, the one file that all contracts implement. By default
 //! this crate is types only (`alloy-sol-types`), so that the enclave can use it. The feature `deploy` adds
-//! `Instance` types over a provider and the deployment of the whole set.
+//! `Instance` types over a provider and the module `deploy`, which puts the whole set on a chain.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod abi {
     //! Structs, calls, events and errors of every contract, as `alloy` makes them from the Solidity interface.
     #[cfg(not(feature = "deploy"))]
-    alloy_sol_types::sol!("../src/interfaces/INewton.sol");
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        "../src/interfaces/INewton.sol"
+    );
     #[cfg(feature = "deploy")]
     alloy::sol!(
-        #[sol(rpc)]
+        #[sol(rpc, all_derives)]
         "../src/interfaces/INewton.sol"
     );
 }
+
+#[cfg(feature = "deploy")]
+pub mod deploy;
 
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,9 @@ fn eip712_types_are_those_of_the_protocol() {
         abi::Intent::eip712_encode_type(),
     ];
     for wanted in types {
-        assert!(protocol.contains(wanted.as_ref()), "not in docs/protocol.md: {wanted}");
+        assert!(
+            protocol.contains(wanted.as_ref()),
+            "not in docs/protocol.md: {wanted}"
+        );
     }
 }

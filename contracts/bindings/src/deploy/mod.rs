@@ -1,0 +1,398 @@
+//! Puts the whole set of contracts on a chain, wired together, and reads back what it put there.
+//!
+//! Every contract is an implementation behind a proxy whose constructor calls the initializer. Implementations hold the
+//! proxies' addresses as immutables, so these are computed from the deployer's nonce before anything is sent, and checked
+//! after. Nothing else may send from the deployer's account meanwhile.
+
+mod artifact;
+mod config;
+mod error;
+mod readback;
+
+use std::path::Path;
+
+use alloy::network::TransactionBuilder;
+use alloy::providers::Provider;
+use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolCall, SolConstructor, SolValue, sol};
+use serde::{Deserialize, Serialize};
+
+pub use artifact::Artifact;
+pub use config::{ConfigParameters, DeployConfig};
+pub use error::DeployError;
+
+/// Initializers and constructors that no other program needs.
+mod init {
+    #![allow(missing_docs)]
+    use super::sol;
+
+    sol! {
+        struct Parameters {
+            uint64 genesisTime;
+            uint64 cadence;
+            uint64 maxCommitBytes;
+            uint32 maxArtifactBytes;
+            uint64 maxExpireAfter;
+            uint16 quorumBps;
+            uint16 minSigners;
+            uint64 maxSetAge;
+            uint64 maxDeferQueueBytes;
+            uint64 authorQuotaBytes;
+            uint64 responseWindow;
+            uint64 challengeWindow;
+            bool skipEmpty;
+        }
+        interface Owned { function initialize(address initialOwner) external; }
+        interface Guarded {
+            function initialize(address initialOwner, bool templatesPermissionless, bool instancesPermissionless) external;
+        }
+        interface StateCommits { function initialize(address initialOwner, Parameters initial) external; }
+        interface Versions {
+            function initialize(address initialOwner, address emergency, uint64 activationDelay, uint32 rulesVersion) external;
+        }
+        interface Operators {
+            function initialize(address initialOwner, uint64 exitDelay, uint64 admissionTimelock, uint64 maxAdmissionSeconds)
+                external;
+        }
+        contract Proxy { constructor(address implementation, bytes initializer); }
+    }
+}
+
+/// Where the contracts of one chain are. These are the proxies: the only addresses anyone talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Addresses {
+    /// PolicyClientRegistry.
+    pub policy_client_registry: Address,
+    /// PolicyDataRegistry.
+    pub policy_data_registry: Address,
+    /// PolicyRegistry.
+    pub policy_registry: Address,
+    /// StateCommitRegistry.
+    pub state_commit_registry: Address,
+    /// EnclaveVersionRegistry.
+    pub enclave_version_registry: Address,
+    /// OperatorRegistry; certificates are checked here too.
+    pub operator_registry: Address,
+    /// KeyRegistry.
+    pub key_registry: Address,
+    /// TaskManager.
+    pub task_manager: Address,
+}
+
+/// One contract creation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// What was created, e.g. `OperatorRegistry` or `OperatorRegistry proxy`.
+    pub name: String,
+    /// Where.
+    pub address: Address,
+    /// The transaction.
+    pub transaction: B256,
+    /// Gas it used.
+    pub gas: u64,
+}
+
+/// What a deployment made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// The chain.
+    pub chain_id: u64,
+    /// The contracts.
+    pub addresses: Addresses,
+    /// Block of the first creation: logs before it are of no interest.
+    pub deployment_block: u64,
+    /// Genesis boundary: the block in which the StateCommitRegistry was initialized.
+    pub genesis_block: u64,
+    /// Owner of all contracts, as read back.
+    pub owner: Address,
+    /// Every transaction in order.
+    pub steps: Vec<Step>,
+}
+
+impl Deployment {
+    /// Gas of all steps.
+    pub fn gas(&self) -> u64 {
+        self.steps.iter().map(|step| step.gas).sum()
+    }
+}
+
+/// Contracts in the order of their proxies' nonces.
+const CONTRACTS: [&str; 8] = [
+    "PolicyClientRegistry",
+    "PolicyDataRegistry",
+    "PolicyRegistry",
+    "StateCommitRegistry",
+    "EnclaveVersionRegistry",
+    "OperatorRegistry",
+    "KeyRegistry",
+    "TaskManager",
+];
+
+/// Deploys the whole set from the artifacts of `forge build` (`contracts/out`) and checks what came of it.
+///
+/// `provider` must be able to send from `deployer` (a wallet, or an unlocked account of a development node). The owner of
+/// everything is `config.owner`, or the deployer if that is not set. Sends 16 transactions, one after the other, each
+/// waited for.
+pub async fn deploy<P: Provider>(
+    provider: &P,
+    deployer: Address,
+    config: &DeployConfig,
+    artifacts_dir: &Path,
+) -> Result<Deployment, DeployError> {
+    let chain_id = provider.get_chain_id().await?;
+    if chain_id != config.chain_id {
+        return Err(DeployError::WrongChain {
+            expected: config.chain_id,
+            got: chain_id,
+        });
+    }
+    let artifacts = Artifacts::load(artifacts_dir)?;
+    let nonce = provider.get_transaction_count(deployer).await?;
+    let addresses = predicted(deployer, nonce + CONTRACTS.len() as u64);
+    let owner = config.owner.unwrap_or(deployer);
+
+    let mut sender = Sender {
+        provider,
+        deployer,
+        nonce,
+        first_block: None,
+        last_block: 0,
+        steps: Vec::new(),
+    };
+    let mut implementations = Vec::new();
+    for (name, arguments) in CONTRACTS.into_iter().zip(constructors(&addresses)) {
+        let code = artifacts.code(name, &arguments);
+        implementations.push(sender.create(name.to_owned(), code).await?);
+    }
+    let mut genesis_block = 0;
+    for ((name, implementation), (proxy, initializer)) in
+        CONTRACTS.into_iter().zip(implementations).zip(
+            proxies(&addresses)
+                .into_iter()
+                .zip(initializers(config, owner)),
+        )
+    {
+        let arguments = init::Proxy::constructorCall {
+            implementation,
+            initializer,
+        }
+        .abi_encode();
+        let at = sender
+            .create(format!("{name} proxy"), artifacts.proxy_code(&arguments))
+            .await?;
+        if at != proxy {
+            return Err(DeployError::UnexpectedAddress {
+                contract: name,
+                expected: proxy,
+                got: at,
+            });
+        }
+        if name == "StateCommitRegistry" {
+            genesis_block = sender.last_block;
+        }
+    }
+    readback::check(provider, config, &addresses, owner, genesis_block).await?;
+    Ok(Deployment {
+        chain_id,
+        addresses,
+        deployment_block: sender.first_block.unwrap_or_default(),
+        genesis_block,
+        owner,
+        steps: sender.steps,
+    })
+}
+
+/// Creation codes of everything, read before the first transaction is sent.
+struct Artifacts {
+    contracts: Vec<(&'static str, Artifact)>,
+    proxy: Artifact,
+}
+
+impl Artifacts {
+    fn load(dir: &Path) -> Result<Self, DeployError> {
+        let contracts = CONTRACTS
+            .into_iter()
+            .map(|name| Ok((name, Artifact::load(dir, name)?)))
+            .collect::<Result<_, DeployError>>()?;
+        Ok(Self {
+            contracts,
+            proxy: Artifact::load(dir, "NewtonProxy")?,
+        })
+    }
+
+    fn code(&self, name: &str, arguments: &[u8]) -> Bytes {
+        self.contracts
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, artifact)| artifact.creation_code(arguments))
+            .unwrap_or_default()
+    }
+
+    fn proxy_code(&self, arguments: &[u8]) -> Bytes {
+        self.proxy.creation_code(arguments)
+    }
+}
+
+struct Sender<'a, P> {
+    provider: &'a P,
+    deployer: Address,
+    nonce: u64,
+    first_block: Option<u64>,
+    last_block: u64,
+    steps: Vec<Step>,
+}
+
+impl<P: Provider> Sender<'_, P> {
+    async fn create(&mut self, name: String, code: Bytes) -> Result<Address, DeployError> {
+        let expected = self.deployer.create(self.nonce);
+        let request = TransactionRequest::default()
+            .with_from(self.deployer)
+            .with_nonce(self.nonce)
+            .with_deploy_code(code);
+        let receipt: TransactionReceipt = self
+            .provider
+            .send_transaction(request)
+            .await?
+            .get_receipt()
+            .await?;
+        self.nonce += 1;
+        let block = receipt.block_number.unwrap_or_default();
+        if !receipt.status() || receipt.contract_address != Some(expected) {
+            return Err(DeployError::CreationFailed {
+                name,
+                transaction: receipt.transaction_hash,
+            });
+        }
+        self.first_block.get_or_insert(block);
+        self.last_block = block;
+        self.steps.push(Step {
+            name,
+            address: expected,
+            transaction: receipt.transaction_hash,
+            gas: receipt.gas_used,
+        });
+        Ok(expected)
+    }
+}
+
+/// Addresses of the proxies if the first of them is created with `nonce`.
+fn predicted(deployer: Address, nonce: u64) -> Addresses {
+    let at = |offset: u64| deployer.create(nonce + offset);
+    Addresses {
+        policy_client_registry: at(0),
+        policy_data_registry: at(1),
+        policy_registry: at(2),
+        state_commit_registry: at(3),
+        enclave_version_registry: at(4),
+        operator_registry: at(5),
+        key_registry: at(6),
+        task_manager: at(7),
+    }
+}
+
+/// The proxies in the order of [`CONTRACTS`].
+fn proxies(a: &Addresses) -> [Address; 8] {
+    [
+        a.policy_client_registry,
+        a.policy_data_registry,
+        a.policy_registry,
+        a.state_commit_registry,
+        a.enclave_version_registry,
+        a.operator_registry,
+        a.key_registry,
+        a.task_manager,
+    ]
+}
+
+/// Constructor arguments of the implementations in the order of [`CONTRACTS`]: the contracts each one talks to.
+fn constructors(a: &Addresses) -> [Vec<u8>; 8] {
+    [
+        Vec::new(),
+        (a.policy_client_registry, a.state_commit_registry).abi_encode_params(),
+        (
+            a.policy_client_registry,
+            a.policy_data_registry,
+            a.state_commit_registry,
+        )
+            .abi_encode_params(),
+        (
+            a.operator_registry,
+            a.enclave_version_registry,
+            a.policy_registry,
+            a.policy_data_registry,
+        )
+            .abi_encode_params(),
+        (a.operator_registry,).abi_encode_params(),
+        (a.enclave_version_registry, a.state_commit_registry).abi_encode_params(),
+        (a.operator_registry, a.state_commit_registry).abi_encode_params(),
+        (
+            a.policy_registry,
+            a.state_commit_registry,
+            a.operator_registry,
+            a.operator_registry,
+            a.enclave_version_registry,
+        )
+            .abi_encode_params(),
+    ]
+}
+
+/// Initializer calls in the order of [`CONTRACTS`].
+fn initializers(config: &DeployConfig, owner: Address) -> [Bytes; 8] {
+    let owned: Bytes = init::Owned::initializeCall {
+        initialOwner: owner,
+    }
+    .abi_encode()
+    .into();
+    let guarded: Bytes = init::Guarded::initializeCall {
+        initialOwner: owner,
+        templatesPermissionless: config.template_registration_permissionless,
+        instancesPermissionless: config.instance_deployment_permissionless,
+    }
+    .abi_encode()
+    .into();
+    let p = &config.parameters;
+    let commits = init::StateCommits::initializeCall {
+        initialOwner: owner,
+        initial: init::Parameters {
+            genesisTime: p.genesis_time,
+            cadence: p.cadence,
+            maxCommitBytes: p.max_commit_bytes,
+            maxArtifactBytes: p.max_artifact_bytes,
+            maxExpireAfter: p.max_expire_after,
+            quorumBps: p.quorum_bps,
+            minSigners: p.min_signers,
+            maxSetAge: p.max_set_age,
+            maxDeferQueueBytes: p.max_defer_queue_bytes,
+            authorQuotaBytes: p.author_quota_bytes,
+            responseWindow: p.response_window,
+            challengeWindow: p.challenge_window,
+            skipEmpty: p.skip_empty,
+        },
+    };
+    let versions = init::Versions::initializeCall {
+        initialOwner: owner,
+        emergency: config.emergency_role.unwrap_or(owner),
+        activationDelay: config.version_activation_delay_blocks,
+        rulesVersion: config.rules_version,
+    };
+    let operators = init::Operators::initializeCall {
+        initialOwner: owner,
+        exitDelay: config.exit_delay_seconds,
+        admissionTimelock: config.admission_timelock_seconds,
+        maxAdmissionSeconds: config.max_admission_seconds,
+    };
+    [
+        owned.clone(),
+        guarded.clone(),
+        guarded,
+        commits.abi_encode().into(),
+        versions.abi_encode().into(),
+        operators.abi_encode().into(),
+        owned.clone(),
+        owned,
+    ]
+}
