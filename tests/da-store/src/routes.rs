@@ -270,6 +270,7 @@ async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|e| Err(refusal(500, e)))
 }
 
+#[allow(clippy::needless_pass_by_value)] // Errors of every kind, each used up here.
 fn refusal(status: u16, text: impl ToString) -> Refusal {
     // Every status in this file is a valid one, and `put_faults` checks those it takes.
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
