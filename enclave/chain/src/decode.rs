@@ -390,3 +390,193 @@ fn parameters(p: &abi::ConsensusParameters) -> ConsensusParameters {
         skip_empty: p.skipEmpty,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use alloy_sol_types::SolEvent;
+    use newton_types::Bytes;
+    use newton_types::events::EventPosition;
+
+    use super::*;
+
+    fn contracts() -> Contracts {
+        let at = Address::repeat_byte;
+        Contracts {
+            enclave_version_registry: at(1),
+            operator_registry: at(2),
+            key_registry: at(3),
+            state_commit_registry: at(4),
+            policy_client_registry: at(5),
+            policy_registry: at(6),
+            policy_data_registry: at(7),
+            task_manager: at(8),
+        }
+    }
+
+    fn log(address: u8, topics: Vec<B256>, data: Bytes) -> Log {
+        Log {
+            address: Address::repeat_byte(address),
+            topics,
+            data,
+            block_hash: B256::ZERO,
+            position: EventPosition::default(),
+        }
+    }
+
+    fn read_event(address: u8, event: &impl SolEvent) -> Result<Option<RegistryEvent>, ChainError> {
+        let data = event.encode_log_data();
+        decode(
+            &contracts(),
+            &log(address, data.topics().to_vec(), data.data),
+        )
+    }
+
+    /// Every event of every interface is either decoded or dropped on purpose at its contract: nothing that our own
+    /// contracts emit can stop the follower.
+    #[test]
+    fn no_event_of_the_interface_is_unknown() {
+        use newton_types::abi::{
+            IAllowlistGuard::IAllowlistGuardEvents as Allow,
+            IPausableByRole::IPausableByRoleEvents as Pause,
+            IPolicyClientRegistry::IPolicyClientRegistryEvents as Client,
+        };
+        let of: [(u8, &[[u8; 32]]); 10] = [
+            (1, Version::SELECTORS),
+            (2, Operator::SELECTORS),
+            (3, Key::SELECTORS),
+            (4, Commit::SELECTORS),
+            (5, Client::SELECTORS),
+            (6, Policy::SELECTORS),
+            (7, Data::SELECTORS),
+            (8, Task::SELECTORS),
+            (6, Allow::SELECTORS),
+            (8, Pause::SELECTORS),
+        ];
+        for (address, selectors) in of {
+            assert!(!selectors.is_empty());
+            for selector in selectors {
+                // Without data most are malformed; that is not what this test asks.
+                let result = decode(
+                    &contracts(),
+                    &log(address, vec![B256::from(*selector)], Bytes::new()),
+                );
+                let unknown = matches!(result, Err(ChainError::UnknownEvent { .. }));
+                assert!(!unknown, "{address} {}", B256::from(*selector));
+            }
+        }
+        let anonymous = decode(&contracts(), &log(6, vec![], Bytes::new()));
+        assert!(matches!(anonymous, Err(ChainError::UnknownEvent { .. })));
+    }
+
+    #[test]
+    fn fields_arrive_where_they_belong() {
+        let b = B256::repeat_byte;
+        let admitted = abi::IOperatorRegistry::OperatorAdmitted {
+            operator: Address::repeat_byte(0x21),
+            setId: 7,
+            index: 3,
+            weight: alloy_primitives::Uint::from(1_000_000_000_000_000_000_000u128),
+            viaCertificate: true,
+            blsPublicKey: vec![5; 256].into(),
+            admission: abi::EnclaveAdmission {
+                operator: Address::repeat_byte(0x21),
+                bootId: b(9),
+                validUntil: 77,
+                ..Default::default()
+            },
+        };
+        let Some(RegistryEvent::OperatorAdmitted {
+            operator,
+            set_id: 7,
+            index: 3,
+            weight: 1_000_000_000_000_000_000_000,
+            via_certificate: true,
+            bls_public_key,
+            admission,
+        }) = read_event(2, &admitted).unwrap()
+        else {
+            panic!("not as encoded");
+        };
+        assert_eq!(
+            (operator, bls_public_key.len()),
+            (Address::repeat_byte(0x21), 256)
+        );
+        assert_eq!(admission, admitted.admission);
+
+        let proposed = abi::IEnclaveVersionRegistry::VersionProposed {
+            pcr0Hash: b(1),
+            pcrs: [[1u8; 48], [2; 48], [3; 48]].concat().into(),
+            sourceHash: b(2),
+            label: "v1".into(),
+            activeFrom: 12,
+        };
+        let Some(RegistryEvent::VersionProposed {
+            pcr1, active_from, ..
+        }) = read_event(1, &proposed).unwrap()
+        else {
+            panic!("not as encoded");
+        };
+        assert_eq!((pcr1, active_from), (vec![2; 48].into(), 12));
+
+        let data = abi::IPolicyDataRegistry::PolicyDataTemplateRegistered {
+            policyDataTemplateId: b(1),
+            author: Address::repeat_byte(2),
+            wasm: reference(3),
+            paramsSchema: reference(4),
+            secretsSchema: reference(5),
+            daRefs: vec![vec![1].into(), vec![2].into(), vec![3].into()],
+        };
+        let Some(RegistryEvent::PolicyDataTemplateRegistered {
+            wasm,
+            params_schema,
+            secrets_schema,
+            da_refs,
+            ..
+        }) = read_event(7, &data).unwrap()
+        else {
+            panic!("not as encoded");
+        };
+        let hashes = [wasm.hash, params_schema.hash, secrets_schema.hash];
+        assert_eq!(hashes, [b(3), b(4), b(5)]);
+        assert_eq!((wasm.length, da_refs.len()), (3, 3));
+    }
+
+    fn reference(i: u8) -> abi::ArtifactRef {
+        abi::ArtifactRef {
+            artifactHash: B256::repeat_byte(i),
+            byteLength: i.into(),
+        }
+    }
+
+    #[test]
+    fn what_the_contracts_cannot_emit_is_malformed() {
+        let malformed = |result| matches!(result, Err(ChainError::MalformedEvent { .. }));
+        let supplied = |namespace| abi::IPolicyRegistry::ArtifactSupplied {
+            namespace,
+            artifactHash: B256::repeat_byte(1),
+            supplier: Address::ZERO,
+            byteLength: 1,
+            daRef: Bytes::new(),
+        };
+        assert!(malformed(read_event(6, &supplied(9))));
+        assert!(malformed(read_event(6, &supplied(3))));
+        assert!(read_event(6, &supplied(4)).unwrap().is_some());
+        let proposed = abi::IEnclaveVersionRegistry::VersionProposed {
+            pcr0Hash: B256::ZERO,
+            pcrs: vec![0; 143].into(),
+            sourceHash: B256::ZERO,
+            label: String::new(),
+            activeFrom: 0,
+        };
+        assert!(malformed(read_event(1, &proposed)));
+        let committed = abi::IStateCommitRegistry::StateCommitted {
+            sequenceNo: 2,
+            newStateRoot: B256::ZERO,
+            commit: abi::StateCommit::default(),
+            digest: B256::ZERO,
+            deltaDaRefs: vec![],
+        };
+        assert!(malformed(read_event(4, &committed)));
+    }
+}

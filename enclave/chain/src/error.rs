@@ -11,6 +11,25 @@ pub enum ChainError {
     /// No answer.
     #[error("chain RPC unreachable: {0}")]
     Unreachable(String),
+    /// The answer is larger than the transport takes; ask for less.
+    #[error("the node's answer is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The caller asked for more blocks than go at once, or for none.
+    #[error(
+        "{method}: asked for blocks {from} to {to}, at most {} go at once",
+        crate::MAX_RANGE
+    )]
+    Range {
+        /// The method.
+        method: &'static str,
+        /// First block.
+        from: u64,
+        /// Last block.
+        to: u64,
+    },
     /// The node answered with an error of its own.
     #[error("{method}: node answered error {code}: {message}")]
     Refused {

@@ -11,7 +11,7 @@ use newton_types::manifest::ConsensusManifest;
 use newton_types::{Address, B256, keccak256};
 use serde_json::{Value, json};
 
-use crate::view::{Log, MAX_RANGE, check_linked};
+use crate::view::{Log, MAX_RANGE};
 use crate::{ChainError, ChainView};
 
 /// Headers asked for in one batch.
@@ -32,9 +32,12 @@ pub struct HttpTransport(
 impl JsonRpcTransport for HttpTransport {
     fn request(&self, body: Vec<u8>) -> BoxFuture<'_, Result<Vec<u8>, ChainError>> {
         Box::pin(async move {
-            let unreachable = |e: HttpError| ChainError::Unreachable(e.to_string());
+            let failed = |e: HttpError| match e {
+                HttpError::BodyTooLarge { limit, .. } => ChainError::TooLarge { limit },
+                other => ChainError::Unreachable(other.to_string()),
+            };
             let request = Request::post("", "application/json", body);
-            let response = self.0.send(request).await.map_err(unreachable)?;
+            let response = self.0.send(request).await.map_err(failed)?;
             // Some nodes answer JSON-RPC errors with a status of their own; the body says more.
             if !response.status.is_success() && !response.body.starts_with(b"{") {
                 return Err(ChainError::Unreachable(format!(
@@ -132,19 +135,22 @@ impl<T: JsonRpcTransport> RpcChainView<T> {
             let params = (start..=end)
                 .map(|n| json!([format!("{n:#x}"), false]))
                 .collect();
-            for answer in self.batch(method, params).await? {
+            for (number, answer) in (start..=end).zip(self.batch(method, params).await?) {
                 // A height that the node does not have (any more) is null.
                 if answer.is_null() {
-                    return Err(ChainError::Moved {
-                        number: start + headers.len() as u64,
-                    });
+                    return Err(ChainError::Moved { number });
                 }
-                headers.push(answer.parse(wire::header)?);
+                let header = answer.parse(wire::header)?;
+                if header.number != number {
+                    return Err(
+                        answer.invalid(format!("it is block {}, not {number}", header.number))
+                    );
+                }
+                headers.push(header);
             }
             start = end + 1;
         }
-        check_linked(&headers, from, to).map_err(|reason| invalid(method, reason))?;
-        // Two answers of a batch may stand on two sides of a reorg.
+        // Two answers may stand on two sides of a reorg.
         match headers.windows(2).find(|w| w[1].parent_hash != w[0].hash) {
             Some(w) => Err(ChainError::Moved {
                 number: w[1].number,
@@ -173,7 +179,13 @@ impl<T: JsonRpcTransport> RpcChainView<T> {
                 "address": addresses,
             }]);
             match self.one(method, filter).await {
-                Ok(answer) => logs.extend(answer.parse(wire::logs)?),
+                Ok(answer) => {
+                    let some = answer.parse(wire::logs)?;
+                    let asked =
+                        &headers[(from - first.number) as usize..=(to - first.number) as usize];
+                    check_logs(&answer, &some, addresses, asked)?;
+                    logs.extend(some);
+                }
                 // Nodes refuse answers that are too large, each with a code of its own: ask for less.
                 Err(error) if from < to && may_be_too_large(&error) => {
                     let middle = from + (to - from) / 2;
@@ -183,7 +195,6 @@ impl<T: JsonRpcTransport> RpcChainView<T> {
                 Err(error) => return Err(error),
             }
         }
-        check_logs(&logs, addresses, headers)?;
         Ok(logs)
     }
 }
@@ -230,61 +241,45 @@ impl<T: JsonRpcTransport> ChainView for RpcChainView<T> {
     }
 }
 
-fn invalid(method: &'static str, reason: String) -> ChainError {
-    ChainError::Invalid {
-        method,
-        reason,
-        answer_hash: B256::ZERO,
-    }
-}
-
 fn check_range(method: &'static str, from: u64, to: u64) -> Result<(), ChainError> {
     match to.checked_sub(from) {
         Some(n) if n < MAX_RANGE => Ok(()),
-        _ => Err(invalid(
-            method,
-            format!("asked for blocks {from} to {to}, at most {MAX_RANGE} go at once"),
-        )),
+        _ => Err(ChainError::Range { method, from, to }),
     }
 }
 
 fn may_be_too_large(error: &ChainError) -> bool {
-    match error {
-        ChainError::Refused { .. } => true,
-        // The transport's bound on answers.
-        ChainError::Unreachable(reason) => reason.contains("exceeds the limit"),
-        _ => false,
-    }
+    matches!(
+        error,
+        ChainError::Refused { .. } | ChainError::TooLarge { .. }
+    )
 }
 
 fn check_logs(
+    answer: &wire::Answer,
     logs: &[Log],
     addresses: &[Address],
     headers: &[HeaderInfo],
 ) -> Result<(), ChainError> {
-    let method = "eth_getLogs";
     let first = headers.first().map_or(0, |h| h.number);
     for log in logs {
         let number = log.position.block;
         let header = number
             .checked_sub(first)
             .and_then(|i| headers.get(usize::try_from(i).ok()?))
-            .ok_or_else(|| invalid(method, format!("a log of block {number}, not asked for")))?;
+            .ok_or_else(|| answer.invalid(format!("a log of block {number}, not asked for")))?;
         if header.hash != log.block_hash {
             return Err(ChainError::Moved { number });
         }
         if !addresses.contains(&log.address) {
-            return Err(invalid(
-                method,
-                format!("a log of {}, not asked for", log.address),
-            ));
+            return Err(answer.invalid(format!("a log of {}, not asked for", log.address)));
         }
     }
     for w in logs.windows(2) {
         let (a, b) = (w[0].position, w[1].position);
         let in_order = a.block < b.block || (a.block == b.block && a.log < b.log && a.tx <= b.tx);
         if !in_order {
-            return Err(invalid(method, format!("log {b} after {a}")));
+            return Err(answer.invalid(format!("log {b} after {a}")));
         }
     }
     Ok(())

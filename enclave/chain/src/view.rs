@@ -55,20 +55,3 @@ pub trait ChainView: Send + Sync {
         block: HeaderInfo,
     ) -> BoxFuture<'_, Result<B256, ChainError>>;
 }
-
-/// Checks that headers are exactly `from..=to` and linked; returns the first that is not, and why.
-pub(crate) fn check_linked(headers: &[HeaderInfo], from: u64, to: u64) -> Result<(), String> {
-    let expected = (to + 1).saturating_sub(from);
-    if headers.len() as u64 != expected {
-        return Err(format!("{} headers, expected {expected}", headers.len()));
-    }
-    for (number, header) in (from..=to).zip(headers) {
-        if header.number != number {
-            return Err(format!(
-                "header {} where {number} was asked for",
-                header.number
-            ));
-        }
-    }
-    Ok(())
-}

@@ -254,6 +254,10 @@ async fn pending_blocks_follow_reorgs_and_finality_does_not() {
     assert_eq!(row.task().unwrap().nonce, 4);
     assert_eq!(row.intent().unwrap().value, U256::from(5));
     assert_eq!(row.wasm_args, Bytes::from_static(b"{}"));
+    let ids = snapshot.finalized_tasks(0, 10).unwrap();
+    assert_eq!(ids, [one, B256::repeat_byte(4)]);
+    let later = snapshot.finalized_tasks(row.created_at.block + 1, 10);
+    assert!(later.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -38,12 +38,7 @@ impl Schedule {
     /// The first window end at or after `time`; `None` without parameters.
     pub(crate) fn first_end_from(&self, time: u64) -> Option<WindowEnd> {
         let first = self.sets.first()?;
-        // The last set active at `time`; before the first becomes active, its windows count from its genesis all the same.
-        let i = self
-            .sets
-            .iter()
-            .rposition(|s| s.active_from <= time)
-            .unwrap_or(0);
+        let i = self.index_at(time);
         let set = &self.sets[i];
         let hand_over = self.sets.get(i + 1).map(|next| next.active_from);
         let end = if i > 0 && set.active_from == time && set.active_from > first.active_from {
@@ -63,18 +58,23 @@ impl Schedule {
         })
     }
 
-    /// Whether empty windows are skipped under every set, so that a search may jump over them.
-    pub(crate) fn always_skips_empty(&self) -> bool {
-        self.sets.iter().all(|s| s.parameters.skip_empty)
+    /// Whether empty windows are skipped at `time` and at all times that are known to come, so that a search may jump
+    /// over them.
+    pub(crate) fn skips_empty_from(&self, time: u64) -> bool {
+        let i = self.index_at(time);
+        self.sets.iter().skip(i).all(|s| s.parameters.skip_empty)
     }
 
     fn at(&self, time: u64) -> ConsensusParameters {
-        let i = self
-            .sets
+        self.sets[self.index_at(time)].parameters
+    }
+
+    /// The last set active at `time`; before the first becomes active, its windows count from its genesis all the same.
+    fn index_at(&self, time: u64) -> usize {
+        self.sets
             .iter()
             .rposition(|s| s.active_from <= time)
-            .unwrap_or(0);
-        self.sets[i].parameters
+            .unwrap_or(0)
     }
 }
 
@@ -152,6 +152,18 @@ mod tests {
             s.first_end_from(115).unwrap().parameters.max_commit_bytes,
             100
         );
+    }
+
+    #[test]
+    fn empty_windows_are_jumped_over_only_if_all_to_come_are_skipped() {
+        let mut skips = set(100, 10, 130);
+        skips.parameters.skip_empty = true;
+        let s = Schedule::new(vec![set(100, 10, 100), skips]).unwrap();
+        assert!(!s.skips_empty_from(0) && !s.skips_empty_from(129));
+        assert!(s.skips_empty_from(130));
+        let s = Schedule::new(vec![skips, set(100, 10, 150)]).unwrap();
+        assert!(!s.skips_empty_from(140) && !s.skips_empty_from(150));
+        assert!(Schedule::new(vec![]).unwrap().skips_empty_from(1));
     }
 
     #[test]

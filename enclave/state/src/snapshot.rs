@@ -8,7 +8,7 @@ use redb::ReadOnlyTable;
 use crate::blocks::{CommitRow, Pending};
 use crate::commit::Leaf;
 use crate::queue::{EntryState, Settled, decode_entry, leaf_index, queue_key};
-use crate::registry::{Registry, Rows, Stored};
+use crate::registry::{self, Registry, Rows, Stored};
 use crate::store::{self, FinalizedHead, QueueTotals, Tip};
 use crate::tables::{
     CHUNKS, COMMITS, CONTENT, ENTRIES_OF_LEAF, LEAVES, META, QUEUE, ROWS, SETTLED, decode,
@@ -115,6 +115,22 @@ impl Snapshot {
     /// Rows of the registries, at the pending head if the snapshot has one.
     pub fn registry(&self) -> Registry<'_> {
         Registry::new(&self.rows)
+    }
+
+    /// Tasks of finalized blocks from `block` on, in the order of their blocks, at most `limit`: what may still be
+    /// unanswered after a restart. Those of pending blocks are in [`Self::pending`].
+    pub fn finalized_tasks(&self, block: u64, limit: usize) -> Result<Vec<B256>, StateError> {
+        let index = registry::Kind::TaskByBlock;
+        let from = registry::key(index, block.to_be_bytes());
+        let to = registry::key(index, [0xff; 41]);
+        self.rows
+            .base
+            .0
+            .range::<&[u8]>(from.as_slice()..to.as_slice())?
+            .take(limit)
+            // kind (1) ‖ block (8) ‖ task id (32)
+            .map(|row| Ok(B256::from_slice(&row?.0.value()[9..])))
+            .collect()
     }
 
     /// Root of a version, `None` if it is not written or pruned.

@@ -24,11 +24,15 @@ impl Answer {
         &self,
         parser: impl FnOnce(&str) -> Result<T, String>,
     ) -> Result<T, ChainError> {
-        parser(self.result.get()).map_err(|reason| ChainError::Invalid {
+        parser(self.result.get()).map_err(|reason| self.invalid(reason))
+    }
+
+    pub(super) fn invalid(&self, reason: String) -> ChainError {
+        ChainError::Invalid {
             method: self.method,
             reason,
             answer_hash: self.hash,
-        })
+        }
     }
 }
 

@@ -34,7 +34,10 @@ pub(super) fn select(
     let mut behind = tip.boundary_block;
     loop {
         let mut first = behind + 1;
-        if schedule.always_skips_empty() {
+        if first > finalized.number {
+            return Ok(Next::Waiting(Waiting::NoBlock));
+        }
+        if schedule.skips_empty_from(time_of(&headers, first)?) {
             // Windows before the oldest undrained entry drain nothing.
             let Some((oldest, _)) = queue.first()? else {
                 return Ok(Next::Waiting(Waiting::NothingToCommit));
