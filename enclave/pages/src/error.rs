@@ -76,9 +76,9 @@ pub enum PageError {
     #[error("the page file belongs to another store: expected {expected}, got {got}")]
     WrongStore {
         /// Who opens it.
-        expected: StoreId,
+        expected: Box<StoreId>,
         /// Who the file says it is of (not authenticated).
-        got: StoreId,
+        got: Box<StoreId>,
     },
     /// The file was made with another page key.
     #[error("the page file was made with another page key")]

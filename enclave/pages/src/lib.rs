@@ -30,8 +30,12 @@ pub use newton_relay::disk::{BlockDevice, DeviceError, Run, SlotRange};
 pub use seal::{PageKey, StoreId};
 pub use store::{Options, PageStore, Stats};
 
-/// Bytes of a page, and of every slot of the page file.
+/// Bytes of a page.
 pub const PAGE_BYTES: usize = 4096;
+
+/// Bytes of a slot of the page file, which is what the [`BlockDevice`] must have: a sealed page, exactly as long as the
+/// page, since nonce and tag stand in the node above it.
+pub const SLOT_BYTES: usize = PAGE_BYTES;
 
 /// Version of the file format.
 pub const FORMAT_VERSION: u32 = 1;

@@ -17,7 +17,7 @@ mod open;
 use core::Core;
 
 /// How much memory the store may take. redb has a cache of its own, set by the state crate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Bytes of written pages held back until a flush; above it they go to the host early (to free slots, where nothing
     /// refers to them yet).

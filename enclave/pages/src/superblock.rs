@@ -151,7 +151,10 @@ pub(crate) fn find(
         return Ok(Found::Unfinished);
     }
     Err(match reason {
-        Reason::Store(got) => PageError::WrongStore { expected: *id, got },
+        Reason::Store(got) => PageError::WrongStore {
+            expected: Box::new(*id),
+            got: Box::new(got),
+        },
         Reason::Key => PageError::WrongKey,
         Reason::Version(got) => PageError::Version {
             expected: FORMAT_VERSION,

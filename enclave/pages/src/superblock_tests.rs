@@ -94,7 +94,7 @@ fn what_is_wrong_is_named() {
     };
     let error = find(&slots, FILE, &key(4), &other).err().unwrap();
     assert!(
-        matches!(error, PageError::WrongStore { expected, got } if expected == other && got == ID)
+        matches!(error, PageError::WrongStore { expected, got } if *expected == other && *got == ID)
     );
     assert!(matches!(
         find(&slots, FILE, &key(5), &ID),

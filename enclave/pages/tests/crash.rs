@@ -121,7 +121,7 @@ fn crashes(
             );
             tried += 1;
             // The same with one write torn, at a byte or in single sectors.
-            let Some((torn, write)) = chosen().last() else {
+            let Some((torn, write)) = chosen().next_back() else {
                 continue;
             };
             let Operation::Write { slot, data } = write else {

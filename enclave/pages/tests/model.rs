@@ -8,10 +8,10 @@ use newton_pages::testing::MemoryDevice;
 use newton_pages::{Options, PAGE_BYTES};
 use redb::StorageBackend;
 
-fn run(seed: u64, options: &Options, pages: u64) {
+fn run(seed: u64, options: Options, pages: u64) {
     let mut random = Random(seed);
     let device = MemoryDevice::default();
-    let mut store = open_with(&device, options.clone()).unwrap();
+    let mut store = open_with(&device, options).unwrap();
     assert!(store.created());
     let mut model: Vec<u8> = Vec::new();
     let mut synced = model.clone();
@@ -34,7 +34,7 @@ fn run(seed: u64, options: &Options, pages: u64) {
             3 if random.below(3) == 0 => {
                 // Killed: what was not synced is gone.
                 drop(store);
-                store = open_with(&device, options.clone()).unwrap();
+                store = open_with(&device, options).unwrap();
                 assert!(!store.created());
                 model = synced.clone();
             }
@@ -82,15 +82,15 @@ fn run(seed: u64, options: &Options, pages: u64) {
 #[test]
 fn small_stores_with_tiny_buffers() {
     for seed in 0..40 {
-        run(seed, &small(), 12);
+        run(seed, small(), 12);
     }
 }
 
 #[test]
 fn stores_of_two_and_three_levels() {
     for seed in 100..106 {
-        run(seed, &small(), 200);
-        run(seed, &Options::default(), 5000);
+        run(seed, small(), 200);
+        run(seed, Options::default(), 5000);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::outbox::Outbox;
 use crate::seal::{Page, SALT_BYTES};
 use crate::slots::Slots;
 use crate::superblock::Superblock;
-use crate::tree::{Tree, Writer};
+use crate::tree::{FANOUT_BITS, Tree, Writer};
 
 /// Pages read beyond those asked for, when reads follow each other.
 const READ_AHEAD: u64 = 15;
@@ -276,7 +276,10 @@ impl Core {
         let asked = places.len();
         let last = *pages.last().unwrap_or(&0);
         for page in last + 1..(last + 1 + ahead).min(self.len.div_ceil(PAGE_BYTES as u64)) {
-            // Only what costs nothing more: pages not at hand whose slots follow on.
+            // Only what costs nothing more: pages not at hand, under the same node, whose slots follow on.
+            if page >> FANOUT_BITS != last >> FANOUT_BITS {
+                break;
+            }
             let entry = self.data.entry(&self.medium, 0, page)?;
             let follows = places
                 .last()

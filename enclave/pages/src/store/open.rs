@@ -179,12 +179,62 @@ pub(super) fn write_superblock(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use newton_relay::disk::{DeviceError, Run};
     use zeroize::Zeroizing;
 
     use super::*;
     use crate::outbox::Outbox;
-    use crate::testing::MemoryDevice;
     use crate::tree::Writer;
+
+    /// Slots by number, so that a file of gigabytes with a few pages in it costs what it holds.
+    #[derive(Default)]
+    struct Sparse(Mutex<std::collections::HashMap<u64, Vec<u8>>>);
+
+    impl BlockDevice for Sparse {
+        fn slot_bytes(&self) -> usize {
+            PAGE_BYTES
+        }
+
+        fn len_bytes(&self) -> Result<u64, DeviceError> {
+            Ok(0)
+        }
+
+        fn set_len(&self, _: u64) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn read_slots(&self, ranges: &[SlotRange], out: &mut [u8]) -> Result<(), DeviceError> {
+            let slots = ranges
+                .iter()
+                .flat_map(|range| (0..u64::from(range.count)).map(|i| range.first + i));
+            for (slot, out) in slots.zip(out.chunks_mut(PAGE_BYTES)) {
+                out.copy_from_slice(
+                    self.0
+                        .lock()
+                        .unwrap()
+                        .get(&slot)
+                        .ok_or(DeviceError::OutOfRange)?,
+                );
+            }
+            Ok(())
+        }
+
+        fn write_slots(&self, runs: &[Run<'_>]) -> Result<(), DeviceError> {
+            for run in runs {
+                for (i, data) in run.data.chunks(PAGE_BYTES).enumerate() {
+                    self.0
+                        .lock()
+                        .unwrap()
+                        .insert(run.first + i as u64, data.to_vec());
+                }
+            }
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<(), DeviceError> {
+            Ok(())
+        }
+    }
 
     /// Publishes the map as a generation does.
     fn publish(medium: &Medium, map: &mut Tree, slots: &mut Slots, generation: u64) {
@@ -211,7 +261,7 @@ mod tests {
         };
         let sealer = Sealer::derive(&PageKey::new(Zeroizing::new([3; 32])), &id, &[4; 32]);
         let medium = Medium {
-            device: Arc::new(MemoryDevice::default()),
+            device: Arc::new(Sparse::default()),
             sealer,
             counters: Arc::default(),
         };
