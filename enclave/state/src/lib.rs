@@ -32,4 +32,4 @@ pub use queue::{
 };
 pub use registry::Registry;
 pub use snapshot::{LeafStatus, Snapshot};
-pub use store::{ChainConfig, FinalizedHead, QueueTotals, StateStore, Tip};
+pub use store::{ChainConfig, FinalizedHead, QueueTotals, StateStore, Tip, open_database};

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use newton_types::leaf::EMPTY_ROOT;
 use newton_types::{Address, B256, QueueKey};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend, WriteTransaction,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::tables::{self, META, decode, encode};
@@ -58,6 +60,36 @@ pub struct QueueTotals {
     pub bytes: u64,
 }
 
+/// Opens a redb database on `backend`, with `cache_bytes` of page cache (redb's own default is 1 GiB), creating it if the
+/// backend is empty.
+///
+/// redb writes its magic number in the last flush of a creation, and refuses a file without it. So a kill between the
+/// flushes of the very first start would leave a file that never opens; such a file holds nothing and is created anew.
+pub fn open_database(
+    backend: impl StorageBackend,
+    cache_bytes: usize,
+) -> Result<Database, StateError> {
+    let io = |e: std::io::Error| StateError::Storage(Box::new(redb::Error::Io(e)));
+    let length = backend.len().map_err(io)?;
+    if length > 0 {
+        let mut magic = [0; 9];
+        let shown = magic
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX));
+        backend.read(0, &mut magic[..shown]).map_err(io)?;
+        if magic == [0; 9] {
+            tracing::warn!(
+                length,
+                "creation of the database was cut off; creating it anew"
+            );
+            backend.set_len(0).map_err(io)?;
+        }
+    }
+    Ok(Database::builder()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(backend)?)
+}
+
 /// The state of one chain over a redb database. Cheap to clone; blocking, so call it off the async threads.
 #[derive(Clone)]
 pub struct StateStore {
@@ -73,7 +105,7 @@ const TOTALS: &[u8] = b"queue totals";
 impl StateStore {
     /// Opens the state, creating genesis in an empty database.
     pub fn open(db: Arc<Database>, config: ChainConfig) -> Result<Self, StateError> {
-        let txn = db.begin_write()?;
+        let txn = begin_write(&db)?;
         {
             // Every table exists from the start, so that readers never meet a missing one.
             txn.open_table(tables::HEADERS)?;
@@ -149,8 +181,15 @@ impl StateStore {
     }
 
     pub(crate) fn write(&self) -> Result<WriteTransaction, StateError> {
-        Ok(self.db.begin_write()?)
+        begin_write(&self.db)
     }
+}
+
+/// A write transaction that saves redb's allocator state with its commit: opening after a kill then walks nothing.
+fn begin_write(db: &Database) -> Result<WriteTransaction, StateError> {
+    let mut txn = db.begin_write()?;
+    txn.set_quick_repair(true);
+    Ok(txn)
 }
 
 type Meta<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;

@@ -269,7 +269,7 @@ fn check(steps: &[Step], skip_empty: bool, batch: usize, verdicts: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn live_replay_and_model_agree(

@@ -83,16 +83,16 @@ pub struct TaskRow {
 impl TaskRow {
     /// The contract's snapshot.
     pub fn task(&self) -> Result<abi::Task, StateError> {
-        abi::Task::abi_decode(&self.task).map_err(unreadable)
+        abi::Task::abi_decode(&self.task).map_err(|e| unreadable(&e))
     }
 
     /// The intent.
     pub fn intent(&self) -> Result<abi::Intent, StateError> {
-        abi::Intent::abi_decode(&self.intent).map_err(unreadable)
+        abi::Intent::abi_decode(&self.intent).map_err(|e| unreadable(&e))
     }
 }
 
-fn unreadable(error: alloy_sol_types::Error) -> StateError {
+fn unreadable(error: &alloy_sol_types::Error) -> StateError {
     StateError::Codec {
         what: "task",
         reason: error.to_string(),
