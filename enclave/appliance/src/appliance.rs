@@ -126,7 +126,12 @@ impl Appliance {
     }
 
     /// Waits for share holders from now on; what they give comes out of `found`.
-    pub fn await_shares(&self, threshold: u8, commitment: [u8; 32], found: mpsc::Sender<MasterSecret>) {
+    pub fn await_shares(
+        &self,
+        threshold: u8,
+        commitment: [u8; 32],
+        found: mpsc::Sender<MasterSecret>,
+    ) {
         let mut phase = self.phase.write().unwrap_or_else(PoisonError::into_inner);
         if let Phase::Starting(key) = &mut *phase
             && let Some(key) = key.take()

@@ -6,8 +6,11 @@ use anyhow::{Context, Result, bail, ensure};
 use newton_api::{KeyRing, Limits, Server, tls_acceptor};
 use newton_artifacts::EigenDaProxy;
 use newton_attestation::nsm::{CONFIG_PCR, Nsm};
-use newton_chain::{ChainView, Follower, HttpTransport, RpcChainView, UnverifiedRpc};
-use newton_evaluate::worker::{WorkerConfig, WorkerLimits, WorkerPool};
+use newton_chain::{ChainError, ChainView, Follower, HttpTransport, RpcChainView, UnverifiedRpc};
+use newton_evaluate::{
+    MachineLimits,
+    worker::{WorkerConfig, WorkerLimits, WorkerPool},
+};
 use newton_http::{DialClass, HttpClient};
 use newton_keys::{HpkeKey, MasterSecret, Purpose};
 use newton_pages::{Options, PageKey, PageStore, StoreId};
@@ -27,7 +30,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 use crate::{
-    appliance::{Appliance, Parts, SealedShares},
+    appliance::{Appliance, Parts},
     dialer::RelayDialer,
     engine::{self, Engine},
     identity::Identity,
@@ -154,20 +157,25 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     };
     let chain = chain.clone();
     let dialer = Arc::new(RelayDialer(connector.clone()));
-    let view = chain_view(app, &chain, dialer.clone())?;
-    let (master, shares) = retry(app, &view).await?;
+    let view = patiently(|| chain_view(app, &chain, &dialer)).await?;
+    let (master, shares) = patiently(|| secret::obtain(app, view.as_ref())).await?;
     app.opening();
     let workers = Arc::new(spawn_workers(&app.local.local)?);
     let state = {
         let (app, connector, chain) = (app.clone(), connector.clone(), chain.clone());
         let page_key = page_key(&master, app.operator());
-        tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key)).await??
+        tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key))
+            .await??
     };
     let da = EigenDaProxy::new(dialer, &app.local.local.da_url).context("local.da_url")?;
     let next = state.next_block()?;
     let parent = state.finalized()?.map(|head| head.hash);
     let follower = Follower::new(view, chain.contracts, next, parent);
-    tracing::info!(next_block = next, sequence = state.tip()?.sequence, "state opened");
+    tracing::info!(
+        next_block = next,
+        sequence = state.tip()?.sequence,
+        "state opened"
+    );
     let chain_id = chain.chain_id;
     let engine = Arc::new(Engine::new(app.clone(), chain, state, da, workers.clone()));
     tokio::spawn(engine::follow(engine.clone(), follower));
@@ -181,13 +189,13 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
 }
 
 /// The chain's view. This version has one that trusts the RPC, and only the measured development switch opens it.
-fn chain_view(
+async fn chain_view(
     app: &Appliance,
     chain: &Chain,
-    dialer: Arc<RelayDialer>,
+    dialer: &Arc<RelayDialer>,
 ) -> Result<Arc<dyn ChainView>> {
-    let declared = UnverifiedRpc::declared(&app.consensus)
-        .context("no verified chain view in this version")?;
+    let declared = UnverifiedRpc::declared_by(&app.consensus)
+        .context("this version has no verified chain view")?;
     let url = app
         .local
         .local
@@ -196,27 +204,20 @@ fn chain_view(
         .find(|r| r.chain_id == chain.chain_id)
         .map(|r| r.url.as_str())
         .context("local.rpc")?;
-    let client = HttpClient::new(dialer, DialClass::Rpc, url).context("local.rpc")?;
-    let transport = HttpTransport::new(client);
-    Ok(Arc::new(RpcChainView::new(
-        declared,
-        Arc::new(transport),
-        chain.chain_id,
-    )))
+    let client = HttpClient::new(dialer.clone(), DialClass::Rpc, url).context("local.rpc")?;
+    let view = RpcChainView::connect(HttpTransport(client), chain.chain_id, declared).await?;
+    Ok(Arc::new(view))
 }
 
-/// The chain may be out of reach for a while after boot; everything else that fails here is final.
-async fn retry(
-    app: &Arc<Appliance>,
-    view: &Arc<dyn ChainView>,
-) -> Result<(MasterSecret, Option<SealedShares>)> {
+/// Asks again while the chain is out of reach; every other failure is final.
+async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -> F) -> Result<T> {
     loop {
-        match secret::obtain(app, view.as_ref()).await {
+        match attempt().await {
             Err(e)
-                if e.downcast_ref::<newton_chain::ChainError>()
-                    .is_some_and(newton_chain::ChainError::is_retryable) =>
+                if e.downcast_ref::<ChainError>()
+                    .is_some_and(ChainError::is_retryable) =>
             {
-                tracing::warn!(error = format!("{e:#}"), "chain not in reach yet");
+                tracing::warn!(error = format!("{e:#}"), "chain not in reach");
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             other => return other,
@@ -298,12 +299,15 @@ fn config(chain: &Chain) -> ChainConfig {
 fn spawn_workers(local: &Local) -> Result<WorkerPool> {
     let wall = Duration::from_millis(local.evaluation_wall_ms);
     let limits = WorkerLimits {
+        machine: MachineLimits {
+            component_wall: wall,
+            rego_wall: wall,
+            ..MachineLimits::default()
+        },
         memory_bytes: local.worker_mib << 20,
-        component_wall: wall,
-        rego_wall: wall,
-        request_wall: wall * 3,
+        request_wall: wall,
         compile_wall: wall * 6,
-        queue_wall: wall * 3,
+        queue_wall: wall * 2,
         ..WorkerLimits::default()
     };
     WorkerPool::spawn(WorkerConfig {
@@ -324,13 +328,13 @@ struct Hooks {
 
 impl ControlHandler for Hooks {
     fn status(&self) -> String {
-        self.app
-            .get()
-            .map_or_else(|| r#"{"status":"starting"}"#.to_owned(), |app| rpc::status(app))
+        self.app.get().map_or_else(
+            || r#"{"status":"starting"}"#.to_owned(),
+            |app| rpc::status(app),
+        )
     }
 
     fn shutdown(&self) {
         self.stop.notify_one();
     }
 }
-

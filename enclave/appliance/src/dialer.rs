@@ -30,7 +30,9 @@ impl Dialer for RelayDialer {
                 DialClass::Public => Class::Public,
             };
             let target = Target::new(class, host, port).map_err(io::Error::other)?;
-            let stream = dial(&self.0, &target, TIMEOUT).await.map_err(io::Error::other)?;
+            let stream = dial(&self.0, &target, TIMEOUT)
+                .await
+                .map_err(io::Error::other)?;
             Ok(Box::new(stream) as BoxStream)
         })
     }

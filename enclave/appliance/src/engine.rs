@@ -141,7 +141,11 @@ impl Engine {
 
     /// What `newt_health` says of this chain.
     pub fn health(&self) -> Value {
-        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let notes = self
+            .notes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Ok(snapshot) = self.snapshot() else {
             return json!({ "chain_id": self.chain.chain_id, "fault": "the state cannot be read" });
         };
@@ -210,8 +214,12 @@ pub async fn ingest(engine: Arc<Engine>) {
 impl Engine {
     fn failed(&self, e: &anyhow::Error) {
         let fatal = e.chain().any(|cause| {
-            cause.downcast_ref::<StateError>().is_some_and(StateError::is_fatal)
-                || cause.downcast_ref::<ChainError>().is_some_and(ChainError::is_contradiction)
+            cause
+                .downcast_ref::<StateError>()
+                .is_some_and(StateError::is_fatal)
+                || cause
+                    .downcast_ref::<ChainError>()
+                    .is_some_and(ChainError::is_contradiction)
         });
         let text = format!("{e:#}");
         if fatal {
@@ -317,10 +325,18 @@ impl Engine {
         }
     }
 
-    fn submit(&self, snapshot: &Snapshot, parameters: &ConsensusParameters, vote: &Vote) -> Result<()> {
+    fn submit(
+        &self,
+        snapshot: &Snapshot,
+        parameters: &ConsensusParameters,
+        vote: &Vote,
+    ) -> Result<()> {
         let sequence = vote.commit.sequenceNo;
         {
-            let mut submitted = self.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut submitted = self
+                .submitted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some((last, at)) = *submitted
                 && last == sequence
                 && at.elapsed() < RESUBMIT
@@ -351,14 +367,21 @@ fn describe(next: &Next) -> String {
         Next::Ready(selection) => format!("commit {}", selection.sequence()),
         Next::Waiting(waiting) => format!("{waiting:?}"),
         Next::Blocked(blocked) => {
-            format!("commit {}: entry {} has no verdict yet", blocked.sequence, blocked.entry)
+            format!(
+                "commit {}: entry {} has no verdict yet",
+                blocked.sequence, blocked.entry
+            )
         }
-        Next::Behind { tip, chain } => format!("the chain is at commit {chain}, this state at {tip}"),
+        Next::Behind { tip, chain } => {
+            format!("the chain is at commit {chain}, this state at {tip}")
+        }
     }
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a worker thread ended")?
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("a worker thread ended")?
 }

@@ -80,7 +80,12 @@ impl Identity {
     }
 
     /// A document of an enclave without the master secret: binds TLS key and ephemeral HPKE key.
-    pub fn stage_1(&self, nsm: &dyn Nsm, ephemeral: [u8; 32], nonce: Option<&[u8]>) -> Result<Vec<u8>> {
+    pub fn stage_1(
+        &self,
+        nsm: &dyn Nsm,
+        ephemeral: [u8; 32],
+        nonce: Option<&[u8]>,
+    ) -> Result<Vec<u8>> {
         let user_data = Stage1 {
             tls_spki_hash: self.tls.spki_hash(),
             ephemeral_hpke_public_key: ephemeral,
@@ -92,7 +97,12 @@ impl Identity {
     }
 
     /// A document of an enclave that serves: binds TLS, BLS and the secrets key.
-    pub fn stage_2(&self, nsm: &dyn Nsm, secrets_key: [u8; 32], nonce: Option<&[u8]>) -> Result<Vec<u8>> {
+    pub fn stage_2(
+        &self,
+        nsm: &dyn Nsm,
+        secrets_key: [u8; 32],
+        nonce: Option<&[u8]>,
+    ) -> Result<Vec<u8>> {
         let user_data = Stage2 {
             tls_spki_hash: self.tls.spki_hash(),
             bls_public_key: self.bls_public.to_compressed(),

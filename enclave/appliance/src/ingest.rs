@@ -1,13 +1,13 @@
 //! Ingestion: fetch what the queue names, judge it by bounded deterministic checks, record the verdict (design 2.3).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context, Result};
 use newton_artifacts::{ArtifactError, fetch_artifact};
 use newton_evaluate::{ArtifactKind, worker::Verdict as Judged};
 use newton_keys::hpke::Envelope;
 use newton_state::{QueueEntry, Role, Verdict};
-use newton_types::{Namespace, QueueKey};
+use newton_types::{B256, Namespace, QueueKey};
 
 use crate::engine::Engine;
 
@@ -48,8 +48,13 @@ pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
                 })
                 .await?;
                 outcome.decided += 1;
+                if rejected.is_none() && entry.namespace() == Namespace::PolicyDataWasm {
+                    prewarm(engine, entry.hash);
+                }
                 match rejected {
-                    None => tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted"),
+                    None => {
+                        tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted")
+                    }
                     Some(reason) => tracing::warn!(entry = %entry.key, reason, "rejected"),
                 }
             }
@@ -96,6 +101,24 @@ async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<
     })
     .await?;
     Ok(judged.map(|()| bytes))
+}
+
+/// Compiles an accepted component before anyone waits for it. That it validates and does not compile is no verdict, but
+/// somebody should look.
+fn prewarm(engine: &Arc<Engine>, wasm: B256) {
+    let engine = engine.clone();
+    tokio::task::spawn_blocking(move || {
+        let bytes = match engine.state.content(wasm) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return,
+            Err(e) => return tracing::warn!(%wasm, error = %e, "cannot read a component"),
+        };
+        let source = HashMap::from([(wasm, Arc::from(bytes))]);
+        match engine.workers.prewarm(wasm, &source) {
+            Ok(()) => tracing::info!(%wasm, "component compiled"),
+            Err(e) => tracing::error!(%wasm, error = %e, "a valid component does not compile"),
+        }
+    });
 }
 
 async fn fetch(engine: &Engine, entry: &QueueEntry) -> Result<Vec<u8>, ArtifactError> {

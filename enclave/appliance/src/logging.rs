@@ -13,7 +13,8 @@ use tracing::Metadata;
 use tracing_subscriber::{filter::LevelFilter, fmt::MakeWriter, layer::SubscriberExt, reload};
 
 static CONTROL: OnceLock<ControlClient> = OnceLock::new();
-static FILTER: OnceLock<reload::Handle<LevelFilter, tracing_subscriber::Registry>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<LevelFilter, tracing_subscriber::Registry>> =
+    OnceLock::new();
 
 /// Starts logging to the console, at `info`.
 pub fn start() {

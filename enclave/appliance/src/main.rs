@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("worker") {
-        return newton_evaluate::worker::worker_main();
+        newton_evaluate::worker::worker_main();
     }
     logging::start();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -34,14 +34,17 @@ const NOT_YET: [&str; 8] = [
 ];
 
 impl Handler for Methods {
-    fn call(&self, call: Call) -> Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>> {
+    fn call(
+        &self,
+        call: Call,
+    ) -> Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>> {
         Box::pin(self.dispatch(call))
     }
 }
 
 impl Methods {
     async fn dispatch(&self, call: Call) -> Result<Value, RpcError> {
-        let app = &*self.0;
+        let app = &self.0;
         let write = call.permissions.write;
         match call.method.as_str() {
             "newt_health" => call.params.parse().and_then(|None {}| health(app)),
@@ -49,13 +52,18 @@ impl Methods {
             "newt_getAdmissionRequest" => keys::admission_request(app, call.params.parse()?),
             "newt_getSecretShares" => call.params.parse().and_then(|None {}| keys::shares(app)),
             "newt_submitShare" => keys::submit_share(app, call.params.parse()?),
-            "newt_getKeyEpochVote" => call.params.parse().and_then(|None {}| keys::epoch_vote(app)),
-            "newt_getSecretsPublicKey" => {
-                call.params.parse().and_then(|None {}| keys::public_key(app, keys::Domain::Secrets))
-            }
-            "newt_getPrivacyPublicKey" => {
-                call.params.parse().and_then(|None {}| keys::public_key(app, keys::Domain::Privacy))
-            }
+            "newt_getKeyEpochVote" => call
+                .params
+                .parse()
+                .and_then(|None {}| keys::epoch_vote(app)),
+            "newt_getSecretsPublicKey" => call
+                .params
+                .parse()
+                .and_then(|None {}| keys::public_key(app, keys::Domain::Secrets)),
+            "newt_getPrivacyPublicKey" => call
+                .params
+                .parse()
+                .and_then(|None {}| keys::public_key(app, keys::Domain::Privacy)),
             "newt_getArtifact" => reads::artifact(app, call.params.parse()?).await,
             "newt_getStateProof" => reads::state_proof(app, call.params.parse()?).await,
             "newt_getStateCommit" => reads::state_commit(app, call.params.parse()?).await,

@@ -34,10 +34,7 @@ pub async fn obtain(
     }
 }
 
-fn birth(
-    app: &Appliance,
-    holders: &ShareHolders,
-) -> Result<(MasterSecret, Option<SealedShares>)> {
+fn birth(app: &Appliance, holders: &ShareHolders) -> Result<(MasterSecret, Option<SealedShares>)> {
     let mut bytes = Zeroizing::new([0; 32]);
     app.nsm
         .random(bytes.as_mut_slice())

@@ -1,9 +1,6 @@
 //! One task: from the chain's snapshot to a signed attestation (design 4.2).
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use alloy_sol_types::SolValue;
 use newton_api::RpcError;
@@ -11,7 +8,10 @@ use newton_evaluate::{
     ArtifactSource, DataInput, EvaluateError, EvaluateRequest, Finality, Intent, PolicyInput,
     RULES_VERSION_1, SecretBytes, TaskContext,
 };
-use newton_keys::{Slot, hpke::{Envelope, EnvelopeContext}};
+use newton_keys::{
+    Slot,
+    hpke::{Envelope, EnvelopeContext},
+};
 use newton_state::{Registry, Snapshot};
 use newton_types::{
     ABSENT, Address, B256, Bytes, LeafKey, Namespace, abi,
@@ -30,7 +30,10 @@ use crate::{
 };
 
 /// Evaluates a task of the chain and signs the outcome, once.
-pub async fn evaluate_and_sign(app: &Arc<Appliance>, query: EvaluateQuery) -> Result<Value, RpcError> {
+pub async fn evaluate_and_sign(
+    app: &Arc<Appliance>,
+    query: EvaluateQuery,
+) -> Result<Value, RpcError> {
     let running = running(app)?;
     let engine = engine(&running, query.chain_id)?;
     let app = app.clone();
@@ -112,7 +115,11 @@ impl<'a> Evaluation<'a> {
             .filter(|row| row.registered_at < self.task.referenceBlock)
             .ok_or_else(|| not_deployed("policy template", instance.template_id))?;
         self.check_committed("rego", Namespace::PolicyRego, template.rego)?;
-        self.check_committed("params schema", Namespace::PolicyParamsSchema, template.params_schema)?;
+        self.check_committed(
+            "params schema",
+            Namespace::PolicyParamsSchema,
+            template.params_schema,
+        )?;
         let mut data = self
             .task
             .dataInstanceIds
@@ -215,7 +222,10 @@ impl<'a> Evaluation<'a> {
             Some(root) if root == self.task.stateRoot => Ok(()),
             Some(root) => Err(RpcError::new(
                 ErrorName::InternalError,
-                format!("root {sequence} is {} in the task and {root} here", self.task.stateRoot),
+                format!(
+                    "root {sequence} is {} in the task and {root} here",
+                    self.task.stateRoot
+                ),
             )),
             None => Err(RpcError::new(
                 ErrorName::PolicyDataUnresolvable,
@@ -238,7 +248,10 @@ impl<'a> Evaluation<'a> {
             Some(_) => Ok(()),
             None => Err(RpcError::new(
                 ErrorName::PolicyNotYetCommitted,
-                format!("{what} {} is not in root {}", artifact.hash, self.task.stateSequenceNo),
+                format!(
+                    "{what} {} is not in root {}",
+                    artifact.hash, self.task.stateSequenceNo
+                ),
             )
             .with("leaf_key", key.0.to_string())),
         }
@@ -303,10 +316,14 @@ impl<'a> Evaluation<'a> {
             .bytes(hash)
             .map_err(|e| state(&e))?
             .ok_or_else(|| {
-                RpcError::new(ErrorName::PolicyDataUnresolvable, "the envelope is not here")
+                RpcError::new(
+                    ErrorName::PolicyDataUnresolvable,
+                    "the envelope is not here",
+                )
             })?;
-        let unreadable =
-            |e: newton_keys::hpke::EnvelopeError| RpcError::new(ErrorName::SecretsUnreadable, e.to_string());
+        let unreadable = |e: newton_keys::hpke::EnvelopeError| {
+            RpcError::new(ErrorName::SecretsUnreadable, e.to_string())
+        };
         let envelope = Envelope::parse(&bytes).map_err(unreadable)?;
         let expected = EnvelopeContext {
             policy_client: client.into(),
@@ -395,7 +412,9 @@ fn fill(
         let result = data
             .iter()
             .find(|d| d.instance_id == binding.dataInstanceId)
-            .ok_or_else(|| internal(&"an evaluation without the output of one of its components"))?;
+            .ok_or_else(|| {
+                internal(&"an evaluation without the output of one of its components")
+            })?;
         binding.outputHash = keccak256(&result.output);
         binding.transcriptHash = newton_evaluate::transcript::transcript_hash(&result.exchanges);
     }

@@ -106,7 +106,11 @@ pub fn standing(
 }
 
 /// Signs a commit once; the same commit again gives the same vote.
-pub fn sign(engine: &Engine, identity: &Identity, commit: abi::StateCommit) -> Result<Vote, newton_keys::Equivocation> {
+pub fn sign(
+    engine: &Engine,
+    identity: &Identity,
+    commit: abi::StateCommit,
+) -> Result<Vote, newton_keys::Equivocation> {
     let scope = Scope {
         chain_id: engine.chain.chain_id,
         contract: engine.chain.contracts.state_commit_registry,

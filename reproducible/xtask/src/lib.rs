@@ -13,3 +13,4 @@ pub mod progress;
 pub mod project;
 pub mod reproduce;
 pub mod setup;
+pub mod suite;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{e2e, image};
+use newton_xtask::{e2e, image, suite};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -43,6 +43,12 @@ enum Task {
         /// Change one byte of one input, to see that it is found
         #[arg(long, hide = true, value_name = "PART")]
         mutate: Option<Mutation>,
+    },
+    /// Run every test: unit, contracts, end to end over the image, reproduction of its measurements
+    Test {
+        /// Leave out what needs the image
+        #[arg(long)]
+        quick: bool,
     },
     /// Build and start everything: image, chain, contracts, DA store, host relay, enclave; and show it at work
     #[command(disable_help_flag = true)]
@@ -107,6 +113,13 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             if !report.reproduced {
                 return Ok(ExitCode::from(EXIT_DIFFERENT));
+            }
+        }
+        Task::Test { quick } => {
+            let count = suite::run(&setup, quick)?;
+            println!("{} passed, {} failed", count.passed, count.failed);
+            if count.failed > 0 {
+                return Ok(ExitCode::FAILURE);
             }
         }
         Task::Up { arguments } => {

@@ -1,1 +1,16 @@
-//! End-to-end tests of the real image.
+//! The main job end to end, over real parts only: a real chain node, the real contracts, the real image under QEMU (or the
+//! appliance as a process), a store with the EigenDA proxy's interface.
+//!
+//! [`World`] is a running deployment; the modules beside it are what its people do.
+
+pub mod admission;
+pub mod chain;
+pub mod contracts;
+pub mod enclave;
+pub mod leaves;
+pub mod policy;
+pub mod run;
+pub mod tasks;
+mod world;
+
+pub use world::{Backend, Paths, World, WorldOptions};

@@ -1,5 +1,7 @@
 //! Methods about the enclave's own keys and secrets.
 
+use alloy_primitives::keccak256;
+use alloy_sol_types::SolValue;
 use newton_api::RpcError;
 use newton_keys::hpke::{SUITE, Sealed};
 use newton_types::{
@@ -7,8 +9,6 @@ use newton_types::{
     rpc::ErrorName,
     signing::{self, Scope},
 };
-use alloy_primitives::keccak256;
-use alloy_sol_types::SolValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,12 +54,7 @@ pub(super) fn admission_request(app: &Appliance, query: AdmissionQuery) -> Resul
         chain_id: authority.chain_id,
         contract: authority.contracts.operator_registry,
     };
-    let pcr0 = app
-        .nsm
-        .describe_pcr(0)
-        .map_err(|e| internal(&e))?
-        .value
-        .0;
+    let pcr0 = app.nsm.describe_pcr(0).map_err(|e| internal(&e))?.value.0;
     let admission = abi::EnclaveAdmission {
         operator: app.operator(),
         blsKeyHash: B256::from(app.identity.bls_public().hash()),
@@ -118,7 +113,10 @@ pub(super) struct ShareSubmission {
 /// Takes a share that its holder sealed to this boot's ephemeral key.
 pub(super) fn submit_share(app: &Appliance, share: ShareSubmission) -> Result<Value, RpcError> {
     if share.ciphertext.len() > 256 {
-        return Err(RpcError::invalid_param("ciphertext", "a sealed share is shorter"));
+        return Err(RpcError::invalid_param(
+            "ciphertext",
+            "a sealed share is shorter",
+        ));
     }
     let sealed = Sealed {
         enc: share.enc.0,
@@ -185,7 +183,11 @@ fn document(app: &Appliance, nonce: Option<&[u8]>) -> Result<(u8, [u8; 32], Vec<
             let key = running.epoch().secretsPublicKey.0;
             (2, key, app.identity.stage_2(nsm, key, nonce))
         }
-        Err(_) => (1, app.ephemeral, app.identity.stage_1(nsm, app.ephemeral, nonce)),
+        Err(_) => (
+            1,
+            app.ephemeral,
+            app.identity.stage_1(nsm, app.ephemeral, nonce),
+        ),
     };
     let (stage, key, document) = made;
     document

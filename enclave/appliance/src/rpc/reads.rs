@@ -91,7 +91,10 @@ pub(super) async fn state_commit(app: &Appliance, query: CommitQuery) -> Result<
             .commit(sequence)
             .map_err(|e| state(&e))?
             .ok_or_else(|| {
-                RpcError::new(ErrorName::NotFound, format!("commit {sequence} is not here"))
+                RpcError::new(
+                    ErrorName::NotFound,
+                    format!("commit {sequence} is not here"),
+                )
             })?;
         Ok(json!({
             "sequence_no": sequence,
@@ -117,7 +120,9 @@ pub(super) async fn commit_vote(app: &Appliance, query: CommitQuery) -> Result<V
     let vote = engine.vote(sequence).ok_or_else(|| {
         RpcError::new(
             ErrorName::NotFound,
-            format!("this boot has not signed commit {sequence}; newt_health says what it waits for"),
+            format!(
+                "this boot has not signed commit {sequence}; newt_health says what it waits for"
+            ),
         )
     })?;
     Ok(json!({
@@ -166,7 +171,11 @@ fn status(engine: &Arc<Engine>, query: &PolicyQuery) -> Result<Value, RpcError> 
         Ok(())
     };
     leaf("rego", Namespace::PolicyRego, template.rego)?;
-    leaf("params_schema", Namespace::PolicyParamsSchema, template.params_schema)?;
+    leaf(
+        "params_schema",
+        Namespace::PolicyParamsSchema,
+        template.params_schema,
+    )?;
     let mut data = Vec::new();
     for template_id in &template.data_template_refs {
         let slot = registry
@@ -176,10 +185,21 @@ fn status(engine: &Arc<Engine>, query: &PolicyQuery) -> Result<Value, RpcError> 
             "policy_data_template_id": template_id,
             "policy_data_instance_id": slot.map(|s| s.id),
         }));
-        if let Some(row) = registry.data_template(*template_id).map_err(|e| state(&e))? {
+        if let Some(row) = registry
+            .data_template(*template_id)
+            .map_err(|e| state(&e))?
+        {
             leaf("data_wasm", Namespace::PolicyDataWasm, row.wasm)?;
-            leaf("data_params_schema", Namespace::PolicyDataParamsSchema, row.params_schema)?;
-            leaf("data_secrets_schema", Namespace::PolicyDataSecretsSchema, row.secrets_schema)?;
+            leaf(
+                "data_params_schema",
+                Namespace::PolicyDataParamsSchema,
+                row.params_schema,
+            )?;
+            leaf(
+                "data_secrets_schema",
+                Namespace::PolicyDataSecretsSchema,
+                row.secrets_schema,
+            )?;
         }
     }
     let ready = leaves.iter().all(|l| l["state"] == "committed")
@@ -209,7 +229,10 @@ pub(super) async fn secrets_metadata(
             .secrets(id)
             .map_err(|e| state(&e))?
             .ok_or_else(|| {
-                RpcError::new(ErrorName::NotFound, format!("no secrets were posted for {id}"))
+                RpcError::new(
+                    ErrorName::NotFound,
+                    format!("no secrets were posted for {id}"),
+                )
             })?;
         let key = LeafKey::secrets(engine.chain.chain_id, row.client, id);
         let leaf = describe(&snapshot, "secrets", key, row.envelope.hash)?;
@@ -227,21 +250,24 @@ pub(super) async fn secrets_metadata(
     .await
 }
 
-fn describe(
-    snapshot: &Snapshot,
-    what: &str,
-    key: LeafKey,
-    hash: B256,
-) -> Result<Value, RpcError> {
+fn describe(snapshot: &Snapshot, what: &str, key: LeafKey, hash: B256) -> Result<Value, RpcError> {
     let status = snapshot.leaf_status(key).map_err(|e| state(&e))?;
     let (name, detail) = match status {
-        LeafStatus::Committed { sequence, value_hash, .. } if value_hash == hash => {
-            ("committed", json!({ "sequence_no": sequence }))
-        }
+        LeafStatus::Committed {
+            sequence,
+            value_hash,
+            ..
+        } if value_hash == hash => ("committed", json!({ "sequence_no": sequence })),
         // A newer envelope waits behind the committed one.
-        LeafStatus::Committed { sequence, .. } => ("superseded", json!({ "sequence_no": sequence })),
+        LeafStatus::Committed { sequence, .. } => {
+            ("superseded", json!({ "sequence_no": sequence }))
+        }
         LeafStatus::Requested { waiting, settled } => (
-            if waiting.is_empty() { "rejected" } else { "waiting" },
+            if waiting.is_empty() {
+                "rejected"
+            } else {
+                "waiting"
+            },
             json!({
                 "waiting": waiting.iter().map(|(k, s)| format!("{k}: {s:?}")).collect::<Vec<_>>(),
                 "settled": settled.iter().map(|(k, s)| format!("{k}: {s:?}")).collect::<Vec<_>>(),
@@ -262,4 +288,3 @@ fn describe(
 pub(crate) fn state(e: &StateError) -> RpcError {
     internal(e)
 }
-

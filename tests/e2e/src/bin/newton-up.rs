@@ -1,0 +1,230 @@
+//! `cargo xtask up`: sets up what is missing, builds the image, starts everything and shows it at work.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use newton_e2e::{
+    Backend, Paths, World, WorldOptions, contracts,
+    run::{self, Summary},
+};
+use newton_xtask::{image, progress::say, setup::Setup};
+
+/// Builds and starts everything: image, chain, contracts, DA store, host relay, enclave; and shows it at work
+#[derive(Parser)]
+#[command(name = "cargo xtask up")]
+struct Arguments {
+    /// Exit after the last check instead of staying up
+    #[arg(long)]
+    once: bool,
+    /// Print one machine-readable summary on standard output
+    #[arg(long)]
+    json: bool,
+    /// What runs the enclave
+    #[arg(long, value_enum, default_value = "qemu")]
+    backend: Kind,
+    /// Where the enclave's JSON-RPC over TLS is reached
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// A real EigenDA proxy instead of the embedded store
+    #[arg(long, value_name = "URL")]
+    da: Option<String>,
+    /// Length of a commit window in seconds
+    #[arg(long, default_value_t = 3)]
+    cadence: u64,
+    /// Memory of the enclave in MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// The measured image under QEMU's nitro-enclave machine
+    Qemu,
+    /// The appliance as a process: quick, for development, proves nothing about the image
+    Process,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let arguments = Arguments::parse();
+    let started = Instant::now();
+    let outcome = prepare(&arguments).and_then(|(setup, options)| {
+        tokio::runtime::Runtime::new()?.block_on(up(&arguments, &setup, &options, started))
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("Error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everything that is built before anything runs; each step is kept by the hash of its inputs.
+fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
+    let setup = Setup::new()?;
+    setup.packages()?;
+    let tools = setup.contract_tools()?;
+    let backend = match arguments.backend {
+        Kind::Qemu => {
+            let image = Box::new(image::build(&setup)?);
+            let m = &image.measurements;
+            say(&format!(
+                "Image {} ({} bytes)",
+                image.eif.display(),
+                image.eif_bytes
+            ));
+            say(&format!(
+                "PCR0 {}\nPCR1 {}\nPCR2 {}",
+                m.pcr0, m.pcr1, m.pcr2
+            ));
+            Backend::Qemu {
+                image,
+                qemu: setup.qemu()?,
+                vhost_device_vsock: setup.vhost_device_vsock()?,
+            }
+        }
+        Kind::Process => Backend::Process {
+            appliance: process_appliance(&setup)?,
+        },
+    };
+    say("Compiling the contracts");
+    let contracts_out = contracts::build(&setup, &tools)?;
+    let options = WorldOptions {
+        paths: Paths {
+            anvil: tools.anvil,
+            contracts_out,
+            contracts_config: setup.project().path("contracts/config"),
+        },
+        backend,
+        folder: fresh_folder()?,
+        da_url: arguments.da.clone(),
+        listen: arguments.listen,
+        cadence: arguments.cadence,
+        memory_mib: arguments.memory,
+    };
+    Ok((setup, options))
+}
+
+async fn up(
+    arguments: &Arguments,
+    setup: &Setup,
+    options: &WorldOptions,
+    started: Instant,
+) -> Result<()> {
+    let outcome = work(arguments, setup, options, started).await;
+    if outcome.is_ok() {
+        let _ = std::fs::remove_dir_all(&options.folder);
+    } else {
+        say(&format!(
+            "Logs and state are kept in {}",
+            options.folder.display()
+        ));
+    }
+    outcome
+}
+
+async fn work(
+    arguments: &Arguments,
+    setup: &Setup,
+    options: &WorldOptions,
+    started: Instant,
+) -> Result<()> {
+    let mut summary = Summary::default();
+    if let Backend::Qemu { image, .. } = &options.backend {
+        summary.eif_bytes = image.eif_bytes;
+    }
+    let world = World::start(options, &say).await?;
+    let example = setup.project().path("tests/examples/spend-limit");
+    let job = run::main_job(&world, &example, &mut summary, &say);
+    let ready = tokio::select! {
+        ready = job => ready?,
+        _ = tokio::signal::ctrl_c() => {
+            world.shim.stop().await;
+            anyhow::bail!("interrupted");
+        }
+    };
+    say(&format!(
+        "All checks passed after {:.1} s",
+        started.elapsed().as_secs_f64()
+    ));
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    }
+    if !arguments.once {
+        say(&format!(
+            "Up. JSON-RPC over TLS at {} (key sha256 {}), chain at {}; Ctrl-C ends it",
+            world.shim.api_address(),
+            ready.enclave.tls_key,
+            world.rpc_url()
+        ));
+        stay(&world).await;
+    }
+    world.shim.stop().await;
+    Ok(())
+}
+
+/// A status line every few seconds until interrupted.
+async fn stay(world: &World) {
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => return,
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+        }
+        let status = world.shim.request_status(Duration::from_secs(5)).await;
+        let line = status.and_then(|s| serde_json::from_str::<serde_json::Value>(&s).ok());
+        match line {
+            Some(v) => {
+                let chain = &v["chains"][0];
+                eprintln!(
+                    "{} · commit {} · finalized block {} · queue {} · signing {}",
+                    v["status"].as_str().unwrap_or("?"),
+                    chain["sequence_no"],
+                    chain["finalized_block"],
+                    chain["queue_entries"],
+                    chain["signing"]
+                );
+            }
+            None => eprintln!("the enclave does not answer"),
+        }
+    }
+}
+
+/// The appliance with the development backend, which the image never holds.
+fn process_appliance(setup: &Setup) -> Result<PathBuf> {
+    say("Compiling the appliance with its development backend");
+    let status = Command::new("cargo")
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "newton-appliance",
+            "--features",
+            "process",
+        ])
+        .current_dir(setup.project().root())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "the appliance does not compile");
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| setup.project().path("target"), PathBuf::from);
+    Ok(target.join("debug/newton-appliance"))
+}
+
+/// A short path: it holds sockets.
+fn fresh_folder() -> Result<PathBuf> {
+    let folder = Path::new("/tmp").join(format!("newton-up-{}", std::process::id()));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    Ok(folder)
+}

@@ -1,0 +1,425 @@
+//! A running deployment: chain, contracts, DA store, shim with its enclave.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use alloy::{eips::BlockNumberOrTag, primitives::B256, providers::Provider};
+use anyhow::{Context, Result};
+use newton_artifacts::EigenDaProxy;
+use newton_attestation::{PcrValue, TrustedRoot};
+use newton_contracts::deploy::{DeployConfig, Deployment, deploy};
+use newton_da_store::StoreHandle;
+use newton_http::TcpDialer;
+use newton_shim::{
+    Allow, BackendKind, GasChain, GasConfig, KeySource, Limits, ProcessConfig, QemuConfig, Shim,
+    ShimConfig,
+};
+use newton_types::manifest::{
+    ApiKey, Chain as ManifestChain, Consensus, ConsensusManifest, Contracts, Development, Local,
+    LocalManifest, Permission, RpcEndpoint, ShareHolders as ManifestHolders,
+};
+use newton_xtask::{image::Image, setup::Qemu};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    admission::{Chain, ShareHolders},
+    chain::{Accounts, Anvil, CHAIN_ID},
+    enclave::{Enclave, Trust},
+};
+
+/// What runs the enclave.
+#[derive(Clone)]
+pub enum Backend {
+    /// The image under QEMU's nitro-enclave machine.
+    Qemu {
+        /// The built image.
+        image: Box<Image>,
+        /// QEMU.
+        qemu: Qemu,
+        /// The host's end of its vsock device.
+        vhost_device_vsock: PathBuf,
+    },
+    /// The appliance as a process.
+    Process {
+        /// The program, built with the feature `process`.
+        appliance: PathBuf,
+    },
+}
+
+/// Programs and folders a world is made from.
+#[derive(Clone)]
+pub struct Paths {
+    /// `anvil`.
+    pub anvil: PathBuf,
+    /// Artifacts of the compiled contracts.
+    pub contracts_out: PathBuf,
+    /// `contracts/config`.
+    pub contracts_config: PathBuf,
+}
+
+/// How a world is set up.
+#[derive(Clone)]
+pub struct WorldOptions {
+    /// Programs and folders.
+    pub paths: Paths,
+    /// What runs the enclave.
+    pub backend: Backend,
+    /// Folder for everything the world writes. Short: it holds sockets.
+    pub folder: PathBuf,
+    /// A real EigenDA proxy instead of the embedded store.
+    pub da_url: Option<String>,
+    /// Where the enclave's API is reached; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Length of a window in seconds.
+    pub cadence: u64,
+    /// Guest memory, MiB.
+    pub memory_mib: u32,
+}
+
+/// Everything that runs. Dropping it ends it.
+pub struct World {
+    /// The host relay with its enclave.
+    pub shim: Shim,
+    /// The chain from outside.
+    pub chain: Chain,
+    /// What was deployed.
+    pub deployment: Deployment,
+    /// A client of the DA store.
+    pub da: EigenDaProxy,
+    /// Holders of the master secret's shares.
+    pub holders: ShareHolders,
+    /// The manifest's measured part.
+    pub manifest: ConsensusManifest,
+    /// PCR0, PCR1, PCR2 that the enclave must show.
+    pub pcrs: [PcrValue; 3],
+    /// Bearer key with the permission to evaluate.
+    pub api_key: String,
+    backend: Backend,
+    folder: PathBuf,
+    _da_store: Option<StoreHandle>,
+    anvil: Anvil,
+}
+
+/// Seed of the process backend's development PKI (`enclave/appliance/src/platform.rs`).
+const PROCESS_PKI_SEED: &[u8] = b"newton process backend";
+
+impl World {
+    /// Starts chain, contracts, DA store, and the shim, which boots the enclave. `progress` gets a sentence per step.
+    pub async fn start(options: &WorldOptions, progress: &dyn Fn(&str)) -> Result<Self> {
+        let folder = &options.folder;
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        progress("Starting anvil (hardfork prague, finality two blocks behind)");
+        let anvil = Anvil::start(
+            &options.paths.anvil,
+            free_port()?,
+            &folder.join("anvil.log"),
+        )
+        .await?;
+        let accounts = Accounts::development()?;
+        let provider = accounts.provider(&anvil.url)?;
+
+        progress("Deploying the contracts");
+        let mut config = DeployConfig::for_chain(&options.paths.contracts_config, CHAIN_ID)?;
+        config.parameters.cadence = options.cadence;
+        let deployment = deploy(
+            &provider,
+            accounts.governance,
+            &config,
+            &options.paths.contracts_out,
+        )
+        .await
+        .context("deploying the contracts")?;
+
+        let (da_url, da_store) = match &options.da_url {
+            Some(url) => (url.clone(), None),
+            None => {
+                progress("Starting the embedded DA store");
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+                let store = newton_da_store::serve(listener, folder.join("da"))?;
+                (store.url(), Some(store))
+            }
+        };
+        let da = EigenDaProxy::new(Arc::new(TcpDialer), &da_url).context("DA URL")?;
+
+        let contracts = contracts(&deployment);
+        let holders = ShareHolders::generate(3, 2)?;
+        let genesis = provider
+            .get_block_by_number(BlockNumberOrTag::Number(deployment.genesis_block))
+            .await?
+            .context("the deployment's block is gone")?;
+        let manifest = ConsensusManifest {
+            consensus: Consensus {
+                network: "development".to_owned(),
+                authority_chain: CHAIN_ID,
+                chains: vec![ManifestChain {
+                    chain_id: CHAIN_ID,
+                    first_block: deployment.deployment_block,
+                    deployment_block: deployment.genesis_block,
+                    deployment_block_hash: genesis.header.hash,
+                    contracts,
+                }],
+                share_holders: ManifestHolders {
+                    threshold: holders.threshold,
+                    public_keys: holders.public_keys(),
+                },
+            },
+            development: Some(Development {
+                unverified_chain_view: true,
+                accept_unsigned_documents: true,
+                incomplete_da_checks: true,
+            }),
+        };
+        let api_key = random_key()?;
+        let local = local_manifest(&options.backend, &anvil.url, &da_url, &api_key);
+        let consensus_text = toml::to_string(&manifest).context("manifest")?;
+        // What the enclave will parse must be what is approved on chain.
+        anyhow::ensure!(
+            ConsensusManifest::parse(&consensus_text)? == manifest,
+            "manifest text"
+        );
+        std::fs::write(folder.join("consensus.toml"), consensus_text)?;
+        std::fs::write(folder.join("local.toml"), toml::to_string(&local)?)?;
+
+        progress(match options.backend {
+            Backend::Qemu { .. } => "Starting the shim, which boots the enclave image under QEMU",
+            Backend::Process { .. } => "Starting the shim, which starts the appliance as a process",
+        });
+        let shim = Shim::start(shim_config(options, &accounts, &anvil.url, &da_url)?)
+            .await
+            .context("starting the shim")?;
+        Ok(Self {
+            shim,
+            chain: Chain {
+                provider,
+                accounts,
+                contracts,
+            },
+            deployment,
+            da,
+            holders,
+            manifest,
+            pcrs: pcrs(&options.backend)?,
+            api_key,
+            backend: options.backend.clone(),
+            folder: folder.clone(),
+            _da_store: da_store,
+            anvil,
+        })
+    }
+
+    /// What a document of this world's enclave must say.
+    pub fn trust(&self) -> Trust {
+        let (root, accept_unsigned) = match self.backend {
+            Backend::Qemu { .. } => (TrustedRoot::aws_nitro_g1(), true),
+            Backend::Process { .. } => (process_root(), false),
+        };
+        Trust {
+            root,
+            accept_unsigned,
+            pcrs: self.pcrs,
+            pcr16: PcrValue(self.manifest.pcr16()),
+            operator: self.chain.accounts.operator,
+        }
+    }
+
+    /// Connects to the enclave and verifies what it is, waiting until it answers.
+    pub async fn connect(&self, patience: Duration) -> Result<Enclave> {
+        let address = self.shim.api_address().to_string();
+        let enclave = Enclave::connect(&address, &self.trust(), patience)
+            .await
+            .with_context(|| self.console_tail())?;
+        Ok(enclave.with_bearer(&self.api_key))
+    }
+
+    /// The chain's RPC.
+    pub fn rpc_url(&self) -> &str {
+        &self.anvil.url
+    }
+
+    /// The page file, as the host sees it.
+    pub fn page_file(&self) -> PathBuf {
+        self.folder.join("pages")
+    }
+
+    /// `keccak256(PCR16)`.
+    pub fn config_hash(&self) -> B256 {
+        self.manifest.config_hash()
+    }
+
+    /// The last lines of the enclave's log, for an error's context.
+    pub fn console_tail(&self) -> String {
+        let lines = self.shim.log_lines();
+        let from = lines.len().saturating_sub(15);
+        format!(
+            "the enclave's last log lines:\n{}",
+            lines[from..].join("\n")
+        )
+    }
+}
+
+fn contracts(deployment: &Deployment) -> Contracts {
+    let a = &deployment.addresses;
+    Contracts {
+        enclave_version_registry: a.enclave_version_registry,
+        operator_registry: a.operator_registry,
+        key_registry: a.key_registry,
+        state_commit_registry: a.state_commit_registry,
+        policy_client_registry: a.policy_client_registry,
+        policy_registry: a.policy_registry,
+        policy_data_registry: a.policy_data_registry,
+        task_manager: a.task_manager,
+    }
+}
+
+fn local_manifest(backend: &Backend, rpc: &str, da: &str, api_key: &str) -> LocalManifest {
+    // Emulated code is slower by a large factor; these bounds only ever abstain.
+    let evaluation_wall_ms = match backend {
+        Backend::Qemu { .. } => 60_000,
+        Backend::Process { .. } => 10_000,
+    };
+    LocalManifest {
+        local: Local {
+            rpc: vec![RpcEndpoint {
+                chain_id: CHAIN_ID,
+                url: rpc.to_owned(),
+            }],
+            da_url: da.to_owned(),
+            api_keys: vec![ApiKey {
+                sha256: B256::from_slice(&Sha256::digest(api_key.as_bytes())),
+                permissions: vec![Permission::RpcRead, Permission::RpcWrite],
+            }],
+            log_level: "info".to_owned(),
+            poll_ms: 200,
+            workers: 1,
+            worker_mib: 640,
+            evaluation_wall_ms,
+            page_cache_mib: 16,
+            max_lag_seconds: 120,
+        },
+    }
+}
+
+fn shim_config(
+    options: &WorldOptions,
+    accounts: &Accounts,
+    rpc: &str,
+    da: &str,
+) -> Result<ShimConfig> {
+    let folder = &options.folder;
+    let key_file = folder.join("gas.key");
+    write_secret(&key_file, &hex::encode(accounts.gas_payer.to_bytes()))?;
+    let (backend, qemu, process) = match &options.backend {
+        Backend::Qemu {
+            image,
+            qemu,
+            vhost_device_vsock,
+        } => {
+            let qemu = QemuConfig {
+                eif: image.eif.clone(),
+                qemu: qemu.binary.clone(),
+                firmware: qemu.firmware.clone(),
+                vhost_device_vsock: vhost_device_vsock.clone(),
+                memory_mib: options.memory_mib,
+                cpus: 2,
+                accelerator: newton_shim::Accelerator::Auto,
+            };
+            (BackendKind::Qemu, Some(qemu), None)
+        }
+        Backend::Process { appliance } => {
+            let process = ProcessConfig {
+                appliance: appliance.clone(),
+                args: Vec::new(),
+                env: Vec::new(),
+            };
+            (BackendKind::Process, None, Some(process))
+        }
+    };
+    Ok(ShimConfig {
+        backend,
+        operator: accounts.operator,
+        consensus_manifest: folder.join("consensus.toml"),
+        local_manifest: folder.join("local.toml"),
+        page_file: folder.join("pages"),
+        state_dir: folder.join("run"),
+        listen: options.listen,
+        allow: Allow {
+            rpc: vec![authority(rpc)?],
+            da: vec![authority(da)?],
+            ..Allow::default()
+        },
+        gas: Some(GasConfig {
+            key: KeySource::File(key_file),
+            chains: vec![GasChain {
+                chain_id: CHAIN_ID,
+                url: rpc.to_owned(),
+            }],
+            max_fee_per_gas: 500_000_000_000,
+        }),
+        limits: Limits::default(),
+        qemu,
+        process,
+        nitro: None,
+    })
+}
+
+fn pcrs(backend: &Backend) -> Result<[PcrValue; 3]> {
+    match backend {
+        Backend::Qemu { image, .. } => {
+            let parse = |text: String| -> Result<PcrValue> {
+                text.parse().map_err(|e| anyhow::anyhow!("PCR: {e}"))
+            };
+            let m = &image.measurements;
+            Ok([
+                parse(m.pcr0.to_string())?,
+                parse(m.pcr1.to_string())?,
+                parse(m.pcr2.to_string())?,
+            ])
+        }
+        Backend::Process { .. } => Ok([0x10, 0x11, 0x12].map(|n| PcrValue([n; 48]))),
+    }
+}
+
+fn process_root() -> TrustedRoot {
+    newton_attestation::nsm::mock::Pki::from_seed(PROCESS_PKI_SEED).root()
+}
+
+/// `host:port` of a URL.
+fn authority(url: &str) -> Result<String> {
+    let rest = url
+        .split_once("://")
+        .with_context(|| format!("{url} is not a URL"))?
+        .1;
+    let host = rest.split('/').next().unwrap_or_default();
+    let default_port = if url.starts_with("https") { 443 } else { 80 };
+    Ok(if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{default_port}")
+    })
+}
+
+fn random_key() -> Result<String> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|e| anyhow::anyhow!("randomness: {e}"))?;
+    Ok(hex::encode(bytes))
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| path.display().to_string())
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

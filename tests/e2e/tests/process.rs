@@ -1,0 +1,16 @@
+//! The appliance as a process: what takes many boots, and what callers may get wrong.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{Setting, run};
+
+#[test]
+fn the_process_backend_does_the_main_job_and_survives_a_power_cut() {
+    run(Setting::Process, common::main_job_and_power_cut);
+}
+
+#[test]
+fn callers_mistakes_get_their_own_errors() {
+    run(Setting::Process, common::mistakes);
+}
