@@ -281,7 +281,7 @@ async fn answers_that_do_not_fit_the_question_are_invalid() {
         (
             "five topics",
             results("eth_getLogs", |r| {
-                r[0]["topics"] = json!(vec![B256::ZERO; 5])
+                r[0]["topics"] = json!(vec![B256::ZERO; 5]);
             }),
         ),
         (
