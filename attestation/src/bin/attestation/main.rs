@@ -105,14 +105,14 @@ fn show(input: &Input) -> anyhow::Result<ExitCode> {
     let bytes = input::read(&input.file)?;
     match UnverifiedDocument::parse(&bytes) {
         Ok(document) => {
-            output::print(input.json, output::shown_json(&document), || {
+            output::print(input.json, &output::shown_json(&document), || {
                 output::shown_text(&document)
             });
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             let error = format!("malformed: {error}");
-            output::print(input.json, output::refused_json(&error, None), || {
+            output::print(input.json, &output::refused_json(&error, None), || {
                 output::refused_text(&error, None)
             });
             Ok(ExitCode::from(EXIT_REFUSED))
@@ -156,7 +156,7 @@ fn verify(arguments: &Verify) -> anyhow::Result<ExitCode> {
     let json = arguments.input.json;
     match result {
         Ok(document) => {
-            output::print(json, output::verified_json(&document), || {
+            output::print(json, &output::verified_json(&document), || {
                 output::verified_text(&document)
             });
             Ok(ExitCode::SUCCESS)
@@ -165,7 +165,7 @@ fn verify(arguments: &Verify) -> anyhow::Result<ExitCode> {
             // Also a refusal says whether the document claims a signature at all.
             let algorithm = UnverifiedDocument::parse(&bytes).ok().map(|d| d.algorithm);
             let error = error.to_string();
-            output::print(json, output::refused_json(&error, algorithm), || {
+            output::print(json, &output::refused_json(&error, algorithm), || {
                 output::refused_text(&error, algorithm)
             });
             Ok(ExitCode::from(EXIT_REFUSED))

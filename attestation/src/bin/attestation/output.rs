@@ -12,11 +12,11 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
 /// Prints JSON or text, one line break at the end.
-pub(crate) fn print(as_json: bool, json: Value, text: impl FnOnce() -> String) {
+pub(crate) fn print(as_json: bool, json: &Value, text: impl FnOnce() -> String) {
     if as_json {
-        println!("{json:#}")
+        println!("{json:#}");
     } else {
-        println!("{}", text().trim_end())
+        println!("{}", text().trim_end());
     }
 }
 
