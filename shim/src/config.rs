@@ -390,7 +390,7 @@ mod tests {
         config.qemu = None;
         config.backend = BackendKind::Qemu;
         assert!(config.qemu().unwrap_err().to_string().contains("qemu"));
-        config.state_dir = "/".to_owned().repeat(1).into();
+        config.state_dir = "/".into();
         config.state_dir.push("x".repeat(100));
         assert!(matches!(
             config.check(),

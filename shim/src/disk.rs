@@ -89,7 +89,7 @@ impl PageFile {
                     buffer.resize(at + length as usize, 0);
                     self.file
                         .read_exact_at(&mut buffer[at..], start)
-                        .map_err(host_error)?;
+                        .map_err(|e| host_error(&e))?;
                 }
                 Ok(Reply::Data(buffer))
             }
@@ -99,7 +99,7 @@ impl PageFile {
                         self.place(run.first, run.data.len() as u64, slot, ErrorCode::NoSpace)?;
                     self.file
                         .write_all_at(run.data, start)
-                        .map_err(host_error)?;
+                        .map_err(|e| host_error(&e))?;
                 }
                 Ok(Reply::Done)
             }
@@ -108,13 +108,15 @@ impl PageFile {
                 Err(error) => {
                     self.broken.store(true, Ordering::SeqCst);
                     tracing::error!(%error, "flushing the page file failed");
-                    Err(host_error(error))
+                    Err(host_error(&error))
                 }
             },
-            Request::Len => Ok(Reply::Len(self.file.metadata().map_err(host_error)?.len())),
+            Request::Len => Ok(Reply::Len(
+                self.file.metadata().map_err(|e| host_error(&e))?.len(),
+            )),
             Request::SetLen { slots } => {
                 let end = self.place(*slots, 0, slot, ErrorCode::NoSpace)?;
-                self.file.set_len(end).map_err(host_error)?;
+                self.file.set_len(end).map_err(|e| host_error(&e))?;
                 Ok(Reply::Done)
             }
         }
@@ -131,7 +133,7 @@ impl PageFile {
     }
 }
 
-fn host_error(error: io::Error) -> HostError {
+fn host_error(error: &io::Error) -> HostError {
     let code = match error.kind() {
         io::ErrorKind::UnexpectedEof => ErrorCode::OutOfRange,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
@@ -232,11 +234,15 @@ fn start(stream: Stream, file: &Arc<PageFile>) -> io::Result<Current> {
         .name("disk-connection".into())
         .spawn(move || {
             match serve(&mut clone, &file) {
-                Ok(()) => tracing::debug!("disk connection ended"),
-                Err(error) if error.is_disconnect() => {
-                    tracing::debug!(%error, "disk connection ended")
+                Ok(()) => {
+                    tracing::debug!("disk connection ended");
                 }
-                Err(error) => tracing::warn!(%error, "disk connection broken off"),
+                Err(error) if error.is_disconnect() => {
+                    tracing::debug!(%error, "disk connection ended");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "disk connection broken off");
+                }
             }
             // The other handle is still held; the guest must see the end.
             let _ = clone.shutdown(Shutdown::Both);

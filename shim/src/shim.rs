@@ -112,14 +112,19 @@ impl Shim {
         let path = inner.config.status_socket();
         let socket = status::listen(&path).map_err(ShimError::file("status socket", path))?;
         let mut asked = JoinSet::new();
-        asked.spawn(status::serve(socket, inner.clone()));
+        asked.spawn(status::serve(socket, Arc::downgrade(&inner)));
         let shim = Self {
             services: Mutex::new(Some(inner.serve()?)),
             inner,
             _status: asked,
         };
-        shim.inner.launch().await?;
-        Ok(shim)
+        match shim.inner.launch().await {
+            Ok(()) => Ok(shim),
+            Err(error) => {
+                shim.stop().await;
+                Err(error)
+            }
+        }
     }
 
     /// Where the enclave's API is reached from outside.
@@ -286,10 +291,7 @@ impl Inner {
                     source,
                 }
             })?;
-        Ok(Services {
-            disk,
-            tasks: tasks,
-        })
+        Ok(Services { disk, tasks })
     }
 
     /// Starts the enclave; under QEMU finds out whether KVM boots it, if nobody knows yet.

@@ -8,7 +8,7 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -106,11 +106,14 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers one question a connection, one connection at a time.
-pub(crate) async fn serve(listener: UnixListener, shim: Arc<Inner>) {
+pub(crate) async fn serve(listener: UnixListener, shim: Weak<Inner>) {
     loop {
         match listener.accept().await {
-            // Who asks and goes away needs no answer.
-            Ok((stream, _)) => _ = timeout(3 * PATIENCE, answer(stream, &shim)).await,
+            Ok((stream, _)) => {
+                let Some(shim) = shim.upgrade() else { return };
+                // Who asks and goes away needs no answer.
+                let _ = timeout(3 * PATIENCE, answer(stream, &shim)).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "accepting a status request failed");
                 tokio::time::sleep(Duration::from_millis(100)).await;

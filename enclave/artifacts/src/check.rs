@@ -544,7 +544,7 @@ mod tests {
             c.blob_inclusion_info
                 .blob_certificate
                 .blob_header
-                .quorum_numbers = vec![0].into()
+                .quorum_numbers = vec![0].into();
         };
         assert_eq!(
             resealed(one),
@@ -559,7 +559,7 @@ mod tests {
                 .blob_certificate
                 .blob_header
                 .commitment
-                .length = 3
+                .length = 3;
         };
         assert!(matches!(resealed(odd), E::BlobLength { symbols: 3, .. }));
     }

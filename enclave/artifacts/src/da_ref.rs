@@ -261,7 +261,7 @@ mod tests {
             Err(DaRefError::Sum { expected: 7, .. })
         ));
 
-        let mut many = encoded.clone();
+        let mut many = encoded;
         many[32..64].fill(0xff);
         assert_eq!(
             DaRef::decode(&many),
@@ -300,7 +300,7 @@ mod tests {
         #[test]
         fn no_panic_and_only_canonical(at in 0usize..300, byte: u8, cut in 0usize..300) {
             let good = DaRef::new(vec![blob(&[3, 1], 7), blob(&[4; 40], 8)]).unwrap().encode();
-            let mut bad = good.clone();
+            let mut bad = good;
             if let Some(b) = bad.get_mut(at) { *b = byte; }
             bad.truncate(bad.len() - cut.min(bad.len()));
             if let Ok(decoded) = DaRef::decode(&bad) {

@@ -118,9 +118,11 @@ impl Enclave {
         .await
         {
             Ok(Terminated { terminated: true }) => {}
-            Ok(_) => tracing::error!(id = self.id, "nitro-cli did not terminate the enclave"),
+            Ok(_) => {
+                tracing::error!(id = self.id, "nitro-cli did not terminate the enclave");
+            }
             Err(error) => {
-                tracing::error!(%error, id = self.id, "the enclave could not be terminated")
+                tracing::error!(%error, id = self.id, "the enclave could not be terminated");
             }
         }
     }
@@ -199,4 +201,83 @@ async fn run<T: DeserializeOwned>(
         return Err(failed(format!("{}: {text}", output.status)));
     }
     serde_json::from_slice(&output.stdout).map_err(|e| failed(format!("unexpected output: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Prints what the documentation shows; a file stands for the enclave.
+    const NITRO_CLI: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" >> calls
+one='{"EnclaveName":"newton","EnclaveID":"i-abc12345def67890a-enc9876abcd543210ef12","ProcessID":12345,"EnclaveCID":16,"NumberOfCPUs":2,"CPUIDs":[1,3],"MemoryMiB":1600'
+case "$1" in
+run-enclave) echo "Start allocating memory..." >&2; touch running; echo "$one}" ;;
+describe-enclaves) if [ -e running ]; then echo "[$one,\"State\":\"RUNNING\",\"Flags\":\"NONE\"}]"; else echo "[]"; fi ;;
+terminate-enclave) rm running; echo '{"EnclaveName":"newton","EnclaveID":"i","Terminated":true}' ;;
+esac
+"#;
+
+    fn config(dir: &Path) -> ShimConfig {
+        let program = dir.join("nitro-cli");
+        std::fs::write(&program, NITRO_CLI).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let file = dir.join("shim.toml");
+        std::fs::write(&file, include_str!("../../shim.example.toml")).unwrap();
+        let mut config = ShimConfig::load(&file).unwrap();
+        config.nitro.as_mut().unwrap().nitro_cli = program;
+        config
+    }
+
+    fn calls(dir: &Path) -> String {
+        std::fs::read_to_string(dir.join("calls")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn started_taken_over_and_terminated() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let first = launch(&config).await.unwrap();
+        assert!(calls(dir.path()).contains(
+            "run-enclave --enclave-name newton --eif-path /usr/share/newton/enclave.eif --cpu-count 2 --memory 2048 --enclave-cid 16"
+        ));
+        // A shim that went away has left it running.
+        drop(first);
+        assert!(dir.path().join("running").exists());
+        let second = launch(&config).await.unwrap();
+        assert_eq!(calls(dir.path()).matches("run-enclave").count(), 1);
+        assert!(second.is_running());
+        second.kill().await;
+        assert!(!second.is_running());
+        assert!(!dir.path().join("running").exists());
+        assert!(
+            calls(dir.path()).contains(
+                "terminate-enclave --enclave-id i-abc12345def67890a-enc9876abcd543210ef12"
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn failures_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.nitro.as_mut().unwrap().cid = 20;
+        let error = launch(&config).await.err().unwrap().to_string();
+        assert!(error.contains("CID 16, expected 20"), "{error}");
+        std::fs::write(
+            dir.path().join("nitro-cli"),
+            "#!/bin/sh\necho '[ E26 ] Insufficient memory' >&2; exit 1\n",
+        )
+        .unwrap();
+        let error = launch(&config).await.err().unwrap().to_string();
+        assert!(error.contains("E26"), "{error}");
+        config.nitro.as_mut().unwrap().nitro_cli = "/does/not/exist".into();
+        assert!(matches!(
+            launch(&config).await,
+            Err(ShimError::Nitro { .. })
+        ));
+    }
 }
