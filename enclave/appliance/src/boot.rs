@@ -21,7 +21,7 @@ use newton_relay::{
     disk::{DiskClient, DiskOptions},
     ports,
 };
-use newton_state::{ChainConfig, StateStore};
+use newton_state::{ChainConfig, StateStore, open_database};
 use newton_types::{
     Address, ids, keccak256,
     manifest::{Chain, ConsensusManifest, Local, LocalManifest},
@@ -256,11 +256,9 @@ fn open_state(
         "page file opened"
     );
     let fault = pages.clone();
-    let opened = redb::Builder::new()
-        .set_cache_size(app.local.local.page_cache_mib << 20)
-        .create_with_backend(pages)
-        .map_err(anyhow::Error::from)
-        .and_then(|db| Ok(StateStore::open(Arc::new(db), config(chain))?));
+    let opened = open_database(pages, app.local.local.page_cache_mib << 20)
+        .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
+        .map_err(anyhow::Error::from);
     // redb hands on texts only; the page store knows which page it was.
     opened.map_err(|e| match fault.last_fault() {
         Some(cause) => e.context(cause.to_string()),
