@@ -12,7 +12,7 @@ use newton_pages::{Options, PAGE_BYTES, PageStore};
 use redb::StorageBackend;
 
 /// Writes between two flushes up to which every subset is tried.
-const EXHAUSTIVE: usize = 11;
+const EXHAUSTIVE: usize = 10;
 
 /// What a generation holds; `None` is a store that was not created yet.
 type States = BTreeMap<u64, Vec<u8>>;
@@ -101,8 +101,10 @@ fn crashes(
         let subsets: Vec<u64> = if writes.len() <= EXHAUSTIVE {
             (0..1 << writes.len()).collect()
         } else {
-            let prefixes = (0..=writes.len().min(63)).map(|n| (1u64 << n) - 1);
-            prefixes.chain((0..200).map(|_| random.next())).collect()
+            let prefixes = (0..=writes.len().min(63))
+                .step_by(3)
+                .map(|n| (1u64 << n) - 1);
+            prefixes.chain((0..40).map(|_| random.next())).collect()
         };
         for subset in subsets {
             let chosen = || {
@@ -238,19 +240,19 @@ fn every_crash_of_a_small_commit() {
 #[test]
 fn every_crash_of_growing_shrinking_and_spilling() {
     let prepare = |store: &PageStore| {
-        store.set_len(3 * PAGE_BYTES as u64).unwrap();
-        (0..3).for_each(|page| put(store, page, page as u8));
+        store.set_len(PAGE_BYTES as u64).unwrap();
+        put(store, 0, 0x77);
     };
     let steps: [&dyn Fn(&PageStore); 5] = [
         // The tree grows by two levels.
         &|store| {
-            store.set_len(4200 * PAGE_BYTES as u64).unwrap();
-            put(store, 4199, 0xa1);
+            store.set_len(75 * PAGE_BYTES as u64).unwrap();
+            put(store, 74, 0xa1);
             put(store, 70, 0xa2);
         },
         // More than the write buffer holds, and a page written again after it was sent early.
         &|store| {
-            (0..6).for_each(|page| put(store, page * 60, 0xb0 + page as u8));
+            (0..6).for_each(|page| put(store, page * 12, 0xb0 + page as u8));
             put(store, 0, 0xbf);
         },
         &|store| store.set_len(2 * PAGE_BYTES as u64 + 7).unwrap(),
@@ -266,17 +268,17 @@ fn every_crash_of_growing_shrinking_and_spilling() {
 
 #[test]
 fn crashes_of_random_commits_sampled() {
-    for seed in 0..6 {
+    for seed in 0..4 {
         let random = std::cell::RefCell::new(Random(seed));
         let step = |store: &PageStore| {
             let mut random = random.borrow_mut();
-            for _ in 0..random.below(40) {
-                put(store, random.0 % 300, random.below(256) as u8);
+            for _ in 0..random.below(30) {
+                put(store, random.0 % 80, random.below(256) as u8);
                 random.next();
             }
         };
         let prepare = |store: &PageStore| {
-            store.set_len(300 * PAGE_BYTES as u64).unwrap();
+            store.set_len(80 * PAGE_BYTES as u64).unwrap();
             step(store);
         };
         history(
@@ -342,14 +344,14 @@ fn a_device_that_fails_at_any_point() {
     for fuel in 0..60 {
         let device = MemoryDevice::default();
         let store = open_with(&device, small()).unwrap();
-        store.set_len(300 * PAGE_BYTES as u64).unwrap();
-        (0..8).for_each(|page| put(&store, page * 30, 1));
+        store.set_len(80 * PAGE_BYTES as u64).unwrap();
+        (0..8).for_each(|page| put(&store, page * 10, 1));
         store.sync_data().unwrap();
         let old = contents(&store).unwrap();
         let generation = store.generation();
         device.fail_after(fuel);
         let result = (0..8u64)
-            .try_for_each(|page| store.write(page * 30 * PAGE_BYTES as u64, &[2; PAGE_BYTES]))
+            .try_for_each(|page| store.write(page * 10 * PAGE_BYTES as u64, &[2; PAGE_BYTES]))
             .and_then(|()| store.sync_data());
         device.fail_after(1_000_000);
         let again = open(&device).unwrap();
@@ -377,7 +379,7 @@ fn a_device_that_fails_at_any_point() {
                     assert!(now == old);
                 } else {
                     assert_eq!(again.generation(), generation + 1);
-                    assert_eq!(now[30 * PAGE_BYTES], 2);
+                    assert_eq!(now[10 * PAGE_BYTES], 2);
                 }
             }
         }

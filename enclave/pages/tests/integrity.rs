@@ -115,7 +115,7 @@ fn a_flipped_bit_in_any_slot_is_named_or_harmless() {
     let mut tally = Tally::default();
     for slot in 0..slots(&device) {
         // Superblocks byte by byte are tested at their module.
-        for byte in [0, 1, 147, 200, 309, 511, 2048, 4095] {
+        for byte in [0, 200, 2048, 4095] {
             device.tamper(|bytes| slot_mut(bytes, slot)[byte] ^= 1 << (byte % 8));
             tally.count(&device, &model, slot);
             device.tamper(|bytes| bytes.clone_from(&good));
@@ -124,10 +124,10 @@ fn a_flipped_bit_in_any_slot_is_named_or_harmless() {
     // 70 pages, two nodes and the root, one page of map; all else is superblocks and free slots.
     assert_eq!(
         (tally.pages, tally.nodes, tally.map),
-        (70 * 8, 3 * 8, 8),
+        (70 * 4, 3 * 4, 4),
         "{tally:?}"
     );
-    assert_eq!(tally.unharmed, (slots(&device) - 74) * 8, "{tally:?}");
+    assert_eq!(tally.unharmed, (slots(&device) - 74) * 4, "{tally:?}");
 }
 
 #[test]

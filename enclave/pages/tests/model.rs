@@ -81,16 +81,16 @@ fn run(seed: u64, options: Options, pages: u64) {
 
 #[test]
 fn small_stores_with_tiny_buffers() {
-    for seed in 0..40 {
+    for seed in 0..25 {
         run(seed, small(), 12);
     }
 }
 
 #[test]
 fn stores_of_two_and_three_levels() {
-    for seed in 100..106 {
+    for seed in 100..104 {
         run(seed, small(), 200);
-        run(seed, Options::default(), 5000);
+        run(seed, Options::default(), 4500);
     }
 }
 
