@@ -1,15 +1,25 @@
-//! Worker processes for untrusted content (design 4.3). API first; the processes follow.
+//! Worker processes for untrusted content (design 4.3).
+//!
+//! Rego, schemas and components are parsed, compiled and run in child processes of the same binary. A child gets an empty
+//! environment, one socket and nothing else: no keys, no file descriptors, resource limits, a system-call allow-list. It asks its parent
+//! for artifact bytes by hash and for HTTP; the parent decides what it gets. A child that dies or overstays is replaced, and the
+//! request that it held abstains.
+//!
+//! The parent's side is [`WorkerPool`], the child's is [`worker_main`]. `wire` has the messages, `sandbox` what a child gives up.
+
+mod child;
+mod pool;
+mod sandbox;
+mod wire;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    error::{ArtifactError, EvaluateError},
-    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation},
-    transcript::HttpFetcher,
-};
+use crate::{error::ArtifactError, evaluate::MachineLimits};
+
+pub use child::worker_main;
+pub use pool::{PoolStats, WorkerPool};
 
 /// The answer of an ingest check: follows from the bytes alone, so it may decide what is committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,31 +30,58 @@ pub enum Verdict {
     Reject(ArtifactError),
 }
 
-/// Bounds of one worker. They protect the machine, exceeding one abstains.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Bounds of one worker. They protect the machine; exceeding one abstains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerLimits {
-    /// Bytes of private writable memory (RLIMIT_DATA).
+    /// Bounds of single steps, and cache sizes.
+    pub machine: MachineLimits,
+    /// Bytes of private writable memory (RLIMIT_DATA). Must hold the 256 MiB a component may use, the caches, and about 400 MiB more
+    /// while a large JavaScript component is compiled.
     pub memory_bytes: u64,
-    /// Wall clock of one component run.
-    pub component_wall: Duration,
-    /// Wall clock of one Rego evaluation.
-    pub rego_wall: Duration,
-    /// Wall clock of a whole request that compiles nothing new, and of an ingest check.
+    /// Wall clock of everything in a request beside component runs, Rego and compilation; the whole of an ingest check.
     pub request_wall: Duration,
-    /// Added to `request_wall` for each component that may have to be compiled.
+    /// Wall clock of compiling one component.
     pub compile_wall: Duration,
     /// How long a request waits for a free worker.
     pub queue_wall: Duration,
-    /// CPU seconds of one worker's life (RLIMIT_CPU); a worker that used half of them is replaced between requests.
+    /// CPU seconds of one worker's life (RLIMIT_CPU). A worker that has used half of them is replaced between requests.
     pub cpu_seconds: u64,
-    /// Bytes of compiled components kept by each worker.
-    pub cache_bytes: u64,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self {
+            machine: MachineLimits::default(),
+            memory_bytes: 1 << 30,
+            request_wall: Duration::from_secs(10),
+            compile_wall: Duration::from_secs(60),
+            queue_wall: Duration::from_secs(15),
+            cpu_seconds: 3_600,
+        }
+    }
+}
+
+impl WorkerLimits {
+    /// The same limits with every wall clock multiplied, for machines under emulation.
+    #[must_use]
+    pub fn slowed(mut self, factor: u32) -> Self {
+        for wall in [
+            &mut self.machine.component_wall,
+            &mut self.machine.rego_wall,
+            &mut self.request_wall,
+            &mut self.compile_wall,
+            &mut self.queue_wall,
+        ] {
+            *wall = wall.saturating_mul(factor);
+        }
+        self
+    }
 }
 
 /// How to start workers.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// Program to run; the appliance names itself, `/proc/self/exe`.
+    /// Program to run; a program names itself.
     pub exe: PathBuf,
     /// Its first argument, upon which it must call [`worker_main`] before anything else.
     pub arg: OsString,
@@ -52,59 +89,4 @@ pub struct WorkerConfig {
     pub workers: usize,
     /// Bounds of each.
     pub limits: WorkerLimits,
-}
-
-/// A fixed number of worker processes. All calls block; use them from blocking threads.
-pub struct WorkerPool {}
-
-impl WorkerPool {
-    /// Starts the workers.
-    ///
-    /// # Errors
-    /// When a process cannot be started or does not greet.
-    pub fn spawn(config: WorkerConfig) -> Result<Self, EvaluateError> {
-        let _ = config;
-        Err(unfinished())
-    }
-
-    /// The ingest check of one artifact. `entrypoint` is needed for Rego and refused for everything else.
-    ///
-    /// # Errors
-    /// Only abstentions: the worker died, timed out, was busy. A verdict is never one of them.
-    pub fn check_artifact(&self, kind: ArtifactKind, bytes: &[u8], entrypoint: Option<&str>) -> Result<Verdict, EvaluateError> {
-        let _ = (kind, bytes, entrypoint);
-        Err(unfinished())
-    }
-
-    /// Compiles a component into every worker's cache.
-    ///
-    /// # Errors
-    /// [`EvaluateError::InvalidArtifact`], or an abstention.
-    pub fn prewarm(&self, wasm: B256, source: &dyn ArtifactSource) -> Result<(), EvaluateError> {
-        let _ = (wasm, source);
-        Err(unfinished())
-    }
-
-    /// One evaluation. `http` performs the components' requests; without it a component that asks abstains.
-    ///
-    /// # Errors
-    /// Any [`EvaluateError`].
-    pub fn evaluate(
-        &self,
-        request: &EvaluateRequest,
-        source: &dyn ArtifactSource,
-        http: Option<&dyn HttpFetcher>,
-    ) -> Result<Evaluation, EvaluateError> {
-        let _ = (request, source, http);
-        Err(unfinished())
-    }
-}
-
-/// Entry of the child process; never returns. Call it first thing in `main` when the first argument is the configured one.
-pub fn worker_main() -> ! {
-    std::process::exit(70)
-}
-
-fn unfinished() -> EvaluateError {
-    EvaluateError::Internal { reason: "worker processes are not built yet".to_owned() }
 }

@@ -1,0 +1,138 @@
+//! The child's side.
+
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use alloy_primitives::B256;
+
+use super::{
+    Verdict, sandbox,
+    wire::{self, FromChild, Receive, Reply},
+};
+use crate::{
+    error::EvaluateError,
+    evaluate::{Evaluator, check_artifact},
+    request::{ArtifactRef, ArtifactSource},
+    transcript::{FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest},
+};
+
+/// Entry of a worker process; never returns.
+///
+/// Call it first thing in `main` when the first argument is the configured one: it takes standard input for its socket and closes every
+/// other descriptor.
+pub fn worker_main() -> ! {
+    // Panics quote values, and values may be secrets. Exit status and signal are all the parent learns.
+    std::panic::set_hook(Box::new(|_| {}));
+    let status = match start().and_then(|(channel, evaluator, cpu)| serve(&channel, &evaluator, cpu)) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    };
+    std::process::exit(status)
+}
+
+type SharedChannel = Arc<Mutex<File>>;
+
+fn start() -> io::Result<(SharedChannel, Evaluator, Duration)> {
+    let mut channel = sandbox::take_channel()?;
+    let limits = match wire::read(&mut channel)? {
+        Receive::Hello(limits) => limits,
+        _ => return Err(io::ErrorKind::InvalidData.into()),
+    };
+    let started = sandbox::limit(&limits)
+        .and_then(|()| Evaluator::new(limits.machine).map_err(io::Error::other))
+        .and_then(|evaluator| sandbox::seal().map(|()| evaluator));
+    match started {
+        Ok(evaluator) => {
+            wire::write(&mut channel, &FromChild::Ready, 0)?;
+            let half = Duration::from_secs(limits.cpu_seconds / 2);
+            Ok((Arc::new(Mutex::new(channel)), evaluator, half))
+        }
+        Err(error) => {
+            wire::write(&mut channel, &FromChild::Failed(error.to_string()), 0)?;
+            Err(error)
+        }
+    }
+}
+
+fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::Result<()> {
+    let parent = Parent(Arc::clone(channel));
+    let fetcher: Arc<dyn HttpFetcher> = Arc::new(Parent(Arc::clone(channel)));
+    loop {
+        let reply = match parent.receive() {
+            Ok(Receive::Check { kind, bytes, entrypoint }) => {
+                Reply::Checked(match check_artifact(kind, &bytes, entrypoint.as_deref()) {
+                    Ok(()) => Verdict::Accept,
+                    Err(reason) => Verdict::Reject(reason),
+                })
+            }
+            Ok(Receive::Prewarm(wasm)) => Reply::Prewarmed(evaluator.prewarm(&wasm, &parent)),
+            Ok(Receive::Evaluate(request, http)) => {
+                Reply::Evaluated(evaluator.evaluate(&request, &parent, http.then_some(&fetcher)))
+            }
+            Ok(Receive::Hello(_) | Receive::Artifact(_) | Receive::Http(_)) => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            // The parent is gone, or has let go of this worker.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let retire = cpu_used() >= cpu;
+        match parent.send(&FromChild::Done { reply, retire }) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                // Too large for a frame. The parent waits for an answer of the same kind, this one fits.
+                let reason = error.to_string();
+                let reply = Reply::Evaluated(Err(EvaluateError::Internal { reason }));
+                parent.send(&FromChild::Done { reply, retire })?;
+            }
+            other => other?,
+        }
+    }
+}
+
+fn cpu_used() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or_default(), 0)
+}
+
+/// The parent as a source of bytes and of HTTP.
+struct Parent(SharedChannel);
+
+impl Parent {
+    fn receive(&self) -> io::Result<Receive> {
+        wire::read(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn send(&self, message: &FromChild) -> io::Result<()> {
+        wire::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), message, 0)
+    }
+
+    fn ask(&self, message: &FromChild) -> io::Result<Receive> {
+        // One lock for both directions: an answer belongs to the question before it.
+        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::write(&mut *channel, message, 0)?;
+        wire::read(&mut *channel)
+    }
+}
+
+impl ArtifactSource for Parent {
+    fn artifact(&self, artifact: &ArtifactRef) -> Option<Arc<[u8]>> {
+        match self.ask(&FromChild::NeedArtifact(B256::from(*artifact))) {
+            Ok(Receive::Artifact(bytes)) => bytes.map(|bytes| bytes.into_vec().into()),
+            // A broken channel ends the process at its next read; until then the bytes are simply not there.
+            _ => None,
+        }
+    }
+}
+
+impl HttpFetcher for Parent {
+    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable> {
+        match self.ask(&FromChild::Http(request.clone(), max_body)) {
+            Ok(Receive::Http(Some(outcome))) => Ok(outcome),
+            _ => Err(FetchUnavailable),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Frames between parent and child: a length of 4 bytes, little-endian, and postcard.
+//!
+//! Neither side trusts the other's length: it is bounded before anything is allocated.
+
+use std::{
+    io::{self, Read, Write},
+    time::{Duration, Instant},
+};
+
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::{Verdict, WorkerLimits};
+use crate::{
+    error::EvaluateError,
+    request::{ArtifactKind, EvaluateRequest, Evaluation},
+    transcript::{HttpOutcome, HttpRequest},
+};
+
+/// Largest frame in either direction: an artifact with room beside it.
+pub(super) const MAX_FRAME: usize = 40 << 20;
+
+/// Parent to child, as the parent writes it.
+#[derive(Serialize)]
+pub(super) enum Send<'a> {
+    Hello(&'a WorkerLimits),
+    Check { kind: ArtifactKind, bytes: &'a serde_bytes::Bytes, entrypoint: Option<&'a str> },
+    Prewarm(B256),
+    Evaluate(&'a EvaluateRequest, bool),
+    Artifact(Option<&'a serde_bytes::Bytes>),
+    Http(Option<HttpOutcome>),
+}
+
+/// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
+#[derive(Deserialize)]
+pub(super) enum Receive {
+    /// First message: the limits.
+    Hello(WorkerLimits),
+    /// Check one artifact.
+    Check { kind: ArtifactKind, bytes: serde_bytes::ByteBuf, entrypoint: Option<String> },
+    /// Compile into the cache.
+    Prewarm(B256),
+    /// Evaluate; whether HTTP can be asked for.
+    Evaluate(Box<EvaluateRequest>, bool),
+    /// Answer to [`FromChild::NeedArtifact`].
+    Artifact(Option<serde_bytes::ByteBuf>),
+    /// Answer to [`FromChild::Http`]; `None` when it is not available.
+    Http(Option<HttpOutcome>),
+}
+
+/// Child to parent.
+#[derive(Serialize, Deserialize)]
+pub(super) enum FromChild {
+    /// The sandbox is closed and requests are welcome.
+    Ready,
+    /// The child cannot start.
+    Failed(String),
+    /// Bytes wanted.
+    NeedArtifact(B256),
+    /// HTTP wanted; the largest body that may come back.
+    Http(HttpRequest, u64),
+    /// The end of a request.
+    Done {
+        /// Its outcome.
+        reply: Reply,
+        /// Whether the child has used up its life and should be replaced.
+        retire: bool,
+    },
+}
+
+/// The outcome of a request.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Reply {
+    Checked(Verdict),
+    Prewarmed(Result<(), EvaluateError>),
+    Evaluated(Result<Evaluation, EvaluateError>),
+}
+
+/// Writes one message. The buffer is wiped: it may hold secrets.
+pub(super) fn write<T: Serialize>(stream: &mut impl Write, message: &T, size_hint: usize) -> io::Result<()> {
+    // One allocation that is large enough, so that no copy is left behind by growing.
+    let mut frame = Zeroizing::new(Vec::with_capacity(size_hint + 4_096));
+    frame.extend_from_slice(&[0; 4]);
+    let taken = std::mem::take(&mut *frame);
+    *frame = postcard::to_extend(message, taken).map_err(io::Error::other)?;
+    let length = frame.len() - 4;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("message of {length} bytes, at most {MAX_FRAME} are allowed"),
+        ));
+    }
+    // Fits: bounded just above.
+    let header = u32::try_from(length).map_err(io::Error::other)?.to_le_bytes();
+    frame[..4].copy_from_slice(&header);
+    stream.write_all(&frame)
+}
+
+/// Reads one message.
+pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+    let mut header = [0; 4];
+    stream.read_exact(&mut header)?;
+    let length = u32::from_le_bytes(header) as usize;
+    if length > MAX_FRAME {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("message of {length} bytes, at most {MAX_FRAME} are allowed"),
+        ));
+    }
+    let mut frame = Zeroizing::new(vec![0; length]);
+    stream.read_exact(&mut frame)?;
+    postcard::from_bytes(&frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// A stream whose reads and writes end at a deadline.
+pub(super) struct Timed<'a, S> {
+    pub(super) stream: &'a mut S,
+    pub(super) deadline: Instant,
+}
+
+/// What [`Timed`] needs of a stream.
+pub(super) trait SetTimeout {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()>;
+}
+
+impl SetTimeout for std::os::unix::net::UnixStream {
+    fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(timeout))?;
+        self.set_write_timeout(Some(timeout))
+    }
+}
+
+impl<S: SetTimeout> Timed<'_, S> {
+    fn arm(&self) -> io::Result<()> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_timeout(left)
+    }
+}
+
+impl<S: Read + SetTimeout> Read for Timed<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.arm()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl<S: Write + SetTimeout> Write for Timed<'_, S> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.arm()?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
