@@ -68,10 +68,13 @@ impl Components {
     /// # Errors
     /// [`EvaluateError::Internal`] when this machine cannot run the fixed target.
     pub fn new() -> Result<Self, EvaluateError> {
-        let internal = |error: wasmtime::Error| EvaluateError::Internal { reason: format!("WASM engine: {error:#}") };
+        let internal = |error: wasmtime::Error| EvaluateError::Internal {
+            reason: format!("WASM engine: {error:#}"),
+        };
         let engine = Engine::new(&config().map_err(internal)?).map_err(internal)?;
-        let ticker = Ticker::start(engine.clone())
-            .map_err(|error| EvaluateError::Internal { reason: format!("interruption clock: {error}") })?;
+        let ticker = Ticker::start(engine.clone()).map_err(|error| EvaluateError::Internal {
+            reason: format!("interruption clock: {error}"),
+        })?;
         Ok(Self { engine, ticker })
     }
 
@@ -82,9 +85,12 @@ impl Components {
     /// fails on bytes that the check accepts, which says nothing about the bytes.
     pub fn compile(&self, bytes: &[u8]) -> Result<Compiled, CompileError> {
         check_component(bytes).map_err(CompileError::Refused)?;
-        let component = wasmtime::component::Component::from_binary(&self.engine, bytes).map_err(|error| {
-            CompileError::Failed(EvaluateError::Internal { reason: format!("{}: {error:#}", Stage::Compile) })
-        })?;
+        let component =
+            wasmtime::component::Component::from_binary(&self.engine, bytes).map_err(|error| {
+                CompileError::Failed(EvaluateError::Internal {
+                    reason: format!("{}: {error:#}", Stage::Compile),
+                })
+            })?;
         self.link(&component).map_err(CompileError::Refused)
     }
 

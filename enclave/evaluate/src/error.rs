@@ -331,7 +331,9 @@ impl EvaluateError {
     #[must_use]
     pub const fn code(&self) -> i32 {
         match self {
-            Self::RegoFailed { .. } | Self::RegoUndefined { .. } | Self::ResultNotRepresentable { .. } => -32615,
+            Self::RegoFailed { .. }
+            | Self::RegoUndefined { .. }
+            | Self::ResultNotRepresentable { .. } => -32615,
             Self::UnsupportedRulesVersion { .. } => -32618,
             Self::DataProviderFailed { .. } | Self::ComponentLimitExceeded { .. } => -32620,
             Self::ParamsSchemaViolation { .. } => -32630,
@@ -339,10 +341,14 @@ impl EvaluateError {
             Self::PolicyDataKindMismatch { .. } => -32632,
             Self::MissingPolicyDataInstance { .. } => -32633,
             Self::InvalidIntent(_) => -32634,
-            Self::InvalidJson { .. } | Self::NotAnObject { .. } | Self::DocumentTooLarge { .. } => -32635,
+            Self::InvalidJson { .. } | Self::NotAnObject { .. } | Self::DocumentTooLarge { .. } => {
+                -32635
+            }
             Self::InvalidArtifact { .. } => -32636,
             Self::ArtifactUnavailable { .. } | Self::ArtifactMismatch { .. } => -32637,
-            Self::WallClockExceeded { .. } | Self::OutOfMemory { .. } | Self::StackExhausted { .. } => -32638,
+            Self::WallClockExceeded { .. }
+            | Self::OutOfMemory { .. }
+            | Self::StackExhausted { .. } => -32638,
             Self::HttpUnavailable { .. } => -32639,
             Self::WorkerDied { .. } => -32640,
             Self::WorkersBusy { .. } => -32641,
@@ -388,7 +394,9 @@ impl EvaluateError {
     #[must_use]
     pub fn signed_result(&self) -> Option<Vec<u8>> {
         match self.finality() {
-            Finality::Final => Some(format!(r#"{{"error":{{"name":"{}"}}}}"#, self.name()).into_bytes()),
+            Finality::Final => {
+                Some(format!(r#"{{"error":{{"name":"{}"}}}}"#, self.name()).into_bytes())
+            }
             Finality::Abstain => None,
         }
     }
@@ -424,7 +432,9 @@ pub enum ArtifactError {
         reason: String,
     },
     /// A schema points outside itself.
-    #[error("remote reference {reference:?} at {pointer}: only references into the schema itself are allowed")]
+    #[error(
+        "remote reference {reference:?} at {pointer}: only references into the schema itself are allowed"
+    )]
     RemoteReference {
         /// JSON pointer into the schema.
         pointer: String,
@@ -529,7 +539,11 @@ fn pointers(violations: &[Violation]) -> String {
         if !text.is_empty() {
             text.push_str(", ");
         }
-        let path = if violation.instance_path.is_empty() { "/" } else { &violation.instance_path };
+        let path = if violation.instance_path.is_empty() {
+            "/"
+        } else {
+            &violation.instance_path
+        };
         text.push_str(path);
         if !violation.message.is_empty() {
             text.push_str(" (");
@@ -544,5 +558,7 @@ fn pointers(violations: &[Violation]) -> String {
 }
 
 fn domain_note(domain: Option<&String>) -> String {
-    domain.map(|name| format!(" (the domain {name} is not available in this release)")).unwrap_or_default()
+    domain
+        .map(|name| format!(" (the domain {name} is not available in this release)"))
+        .unwrap_or_default()
 }

@@ -13,7 +13,8 @@ use crate::{
     json::Json,
     rego::{Policy, RegoInput},
     request::{
-        ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest, Evaluation,
+        ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic,
+        EvaluateRequest, Evaluation,
     },
     rules::{RULES_VERSION_1, RuleLimits},
     schema::{self, Schema},
@@ -86,7 +87,11 @@ impl Evaluator {
     ///
     /// # Errors
     /// [`EvaluateError::InvalidArtifact`], or an abstention.
-    pub fn prewarm(&self, wasm: &ArtifactRef, source: &dyn ArtifactSource) -> Result<(), EvaluateError> {
+    pub fn prewarm(
+        &self,
+        wasm: &ArtifactRef,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
         self.component(wasm, source).map(drop)
     }
 
@@ -100,15 +105,26 @@ impl Evaluator {
         source: &dyn ArtifactSource,
         http: Option<&Arc<dyn HttpFetcher>>,
     ) -> Result<Evaluation, EvaluateError> {
-        let rules = RuleLimits::of(request.task.rules_version).ok_or(EvaluateError::UnsupportedRulesVersion {
-            got: request.task.rules_version,
-            known: RULES_VERSION_1,
-        })?;
+        let rules = RuleLimits::of(request.task.rules_version).ok_or(
+            EvaluateError::UnsupportedRulesVersion {
+                got: request.task.rules_version,
+                known: RULES_VERSION_1,
+            },
+        )?;
         let data = in_template_order(request)?;
 
         let policy = self.policy(&request.policy.rego, &request.policy.entrypoint, source)?;
-        let params = document(&request.policy.params, Subject::PolicyParams, rules.document_bytes)?;
-        self.validate(request.policy.params_schema.as_ref(), &params, Subject::PolicyParams, source)?;
+        let params = document(
+            &request.policy.params,
+            Subject::PolicyParams,
+            rules.document_bytes,
+        )?;
+        self.validate(
+            request.policy.params_schema.as_ref(),
+            &params,
+            Subject::PolicyParams,
+            source,
+        )?;
         let mut data_params = Vec::with_capacity(data.len());
         for input in &data {
             let subject = Subject::DataParams(input.instance_id);
@@ -119,7 +135,9 @@ impl Evaluator {
         for input in &data {
             self.validate_secrets(input, rules.document_bytes, source)?;
         }
-        let input = request.intent.rego_input(request.intent_signature.as_deref())?;
+        let input = request
+            .intent
+            .rego_input(request.intent_signature.as_deref())?;
         let arguments = WasmArguments::parse(&request.wasm_args, rules.wasm_args_bytes)?;
 
         let mut wasm = BTreeMap::new();
@@ -127,10 +145,15 @@ impl Evaluator {
         let mut results = Vec::with_capacity(data.len());
         let mut diagnostics = Vec::new();
         for (data, params) in data.iter().zip(data_params) {
-            let (result, members) = self.run(request, data, params, &arguments, rules, source, http)?;
+            let (result, members) =
+                self.run(request, data, params, &arguments, rules, source, http)?;
             for (key, value) in members {
                 if let Some(replaced) = owners.insert(key.clone(), data.instance_id) {
-                    diagnostics.push(Diagnostic::DataKeyCollision { key: key.clone(), replaced, by: data.instance_id });
+                    diagnostics.push(Diagnostic::DataKeyCollision {
+                        key: key.clone(),
+                        replaced,
+                        by: data.instance_id,
+                    });
                 }
                 wasm.insert(key, value);
             }
@@ -147,13 +170,25 @@ impl Evaluator {
         let result = value.canonical();
         if result.len() as u64 > rules.result_bytes {
             return Err(EvaluateError::ResultNotRepresentable {
-                reason: format!("{} bytes, at most {} are allowed", result.len(), rules.result_bytes),
+                reason: format!(
+                    "{} bytes, at most {} are allowed",
+                    result.len(),
+                    rules.result_bytes
+                ),
             });
         }
-        Ok(Evaluation { result_hash: keccak256(&result), result, data: results, diagnostics })
+        Ok(Evaluation {
+            result_hash: keccak256(&result),
+            result,
+            data: results,
+            diagnostics,
+        })
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one step of one function, split for reading")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of one function, split for reading"
+    )]
     fn run(
         &self,
         request: &EvaluateRequest,
@@ -187,7 +222,10 @@ impl Evaluator {
             .map_err(|source| EvaluateError::InvalidJson { subject, source })?;
         let canonical = output.canonical();
         let Json::Object(members) = output else {
-            return Err(EvaluateError::NotAnObject { subject, got: output.type_name().to_owned() });
+            return Err(EvaluateError::NotAnObject {
+                subject,
+                got: output.type_name().to_owned(),
+            });
         };
         let result = DataResult {
             instance_id: data.instance_id,
@@ -211,7 +249,10 @@ impl Evaluator {
         let Some(schema) = schema else { return Ok(()) };
         self.schema(schema, source)?
             .validate(document)
-            .map_err(|violations| EvaluateError::ParamsSchemaViolation { subject, violations })
+            .map_err(|violations| EvaluateError::ParamsSchemaViolation {
+                subject,
+                violations,
+            })
     }
 
     fn validate_secrets(
@@ -220,15 +261,20 @@ impl Evaluator {
         limit: u64,
         source: &dyn ArtifactSource,
     ) -> Result<(), EvaluateError> {
-        let Some(secrets) = &data.secrets else { return Ok(()) };
+        let Some(secrets) = &data.secrets else {
+            return Ok(());
+        };
         let subject = Subject::Secrets(data.instance_id);
         let mut parsed = document(secrets.expose(), subject, limit)?;
         let verdict = match &data.secrets_schema {
             None => Ok(()),
             Some(schema) => self.schema(schema, source).and_then(|schema| {
-                schema
-                    .validate_secret(&parsed)
-                    .map_err(|violations| EvaluateError::SecretsSchemaViolation { subject, violations })
+                schema.validate_secret(&parsed).map_err(|violations| {
+                    EvaluateError::SecretsSchemaViolation {
+                        subject,
+                        violations,
+                    }
+                })
             }),
         };
         parsed.wipe();
@@ -244,12 +290,17 @@ impl Evaluator {
         let key = (*rego, entrypoint.to_owned());
         self.policies.fetch(&key, || {
             let bytes = fetch(rego, source)?;
-            let policy = Policy::prepare(&bytes, entrypoint).map_err(|error| refused(rego, error))?;
+            let policy =
+                Policy::prepare(&bytes, entrypoint).map_err(|error| refused(rego, error))?;
             Ok((policy, bytes.len() as u64))
         })
     }
 
-    fn schema(&self, schema: &ArtifactRef, source: &dyn ArtifactSource) -> Result<Arc<Schema>, EvaluateError> {
+    fn schema(
+        &self,
+        schema: &ArtifactRef,
+        source: &dyn ArtifactSource,
+    ) -> Result<Arc<Schema>, EvaluateError> {
         self.schemas.fetch(schema, || {
             let bytes = fetch(schema, source)?;
             let compiled = Schema::compile(&bytes).map_err(|error| refused(schema, error))?;
@@ -257,13 +308,20 @@ impl Evaluator {
         })
     }
 
-    fn component(&self, wasm: &ArtifactRef, source: &dyn ArtifactSource) -> Result<Arc<Compiled>, EvaluateError> {
+    fn component(
+        &self,
+        wasm: &ArtifactRef,
+        source: &dyn ArtifactSource,
+    ) -> Result<Arc<Compiled>, EvaluateError> {
         self.compiled.fetch(wasm, || {
             let bytes = fetch(wasm, source)?;
-            let compiled = self.components.compile(&bytes).map_err(|error| match error {
-                CompileError::Refused(error) => refused(wasm, error),
-                CompileError::Failed(error) => error,
-            })?;
+            let compiled = self
+                .components
+                .compile(&bytes)
+                .map_err(|error| match error {
+                    CompileError::Refused(error) => refused(wasm, error),
+                    CompileError::Failed(error) => error,
+                })?;
             let size = compiled.size() as u64;
             Ok((compiled, size))
         })
@@ -274,10 +332,16 @@ impl Evaluator {
 ///
 /// # Errors
 /// [`ArtifactError`]; every reason follows from the arguments alone.
-pub fn check_artifact(kind: ArtifactKind, bytes: &[u8], entrypoint: Option<&str>) -> Result<(), ArtifactError> {
+pub fn check_artifact(
+    kind: ArtifactKind,
+    bytes: &[u8],
+    entrypoint: Option<&str>,
+) -> Result<(), ArtifactError> {
     match (kind, entrypoint) {
         (ArtifactKind::PolicyRego, Some(entrypoint)) => crate::rego::check_rego(bytes, entrypoint),
-        (ArtifactKind::PolicyRego, None) => Err(ArtifactError::EntrypointUse { kind, given: false }),
+        (ArtifactKind::PolicyRego, None) => {
+            Err(ArtifactError::EntrypointUse { kind, given: false })
+        }
         (_, Some(_)) => Err(ArtifactError::EntrypointUse { kind, given: true }),
         (ArtifactKind::PolicyDataWasm, None) => crate::component::check_component(bytes),
         (
@@ -298,14 +362,27 @@ fn in_template_order(request: &EvaluateRequest) -> Result<Vec<&DataInput>, Evalu
     };
     let mut by_template: BTreeMap<B256, &DataInput> = BTreeMap::new();
     for data in &request.data {
-        if !request.policy.data_template_refs.contains(&data.template_id) {
-            return Err(mismatch(data, "its template is not among the policy template's data templates"));
+        if !request
+            .policy
+            .data_template_refs
+            .contains(&data.template_id)
+        {
+            return Err(mismatch(
+                data,
+                "its template is not among the policy template's data templates",
+            ));
         }
         if data.client != request.policy.client {
-            return Err(mismatch(data, "it belongs to another client than the policy"));
+            return Err(mismatch(
+                data,
+                "it belongs to another client than the policy",
+            ));
         }
         if by_template.insert(data.template_id, data).is_some() {
-            return Err(mismatch(data, "its template has two instances in this task"));
+            return Err(mismatch(
+                data,
+                "its template has two instances in this task",
+            ));
         }
     }
     request
@@ -316,7 +393,9 @@ fn in_template_order(request: &EvaluateRequest) -> Result<Vec<&DataInput>, Evalu
             by_template
                 .get(template)
                 .copied()
-                .ok_or(EvaluateError::MissingPolicyDataInstance { template: *template })
+                .ok_or(EvaluateError::MissingPolicyDataInstance {
+                    template: *template,
+                })
         })
         .collect()
 }
@@ -324,7 +403,11 @@ fn in_template_order(request: &EvaluateRequest) -> Result<Vec<&DataInput>, Evalu
 /// A params or secrets document: empty bytes count as `{}`.
 fn document(bytes: &[u8], subject: Subject, limit: u64) -> Result<Json, EvaluateError> {
     if bytes.len() as u64 > limit {
-        return Err(EvaluateError::DocumentTooLarge { subject, got: bytes.len() as u64, limit });
+        return Err(EvaluateError::DocumentTooLarge {
+            subject,
+            got: bytes.len() as u64,
+            limit,
+        });
     }
     if bytes.is_empty() {
         return Ok(Json::Object(BTreeMap::new()));
@@ -341,7 +424,11 @@ struct WasmArguments {
 impl WasmArguments {
     fn parse(bytes: &[u8], limit: u64) -> Result<Self, EvaluateError> {
         let parsed = document(bytes, Subject::WasmArgs, limit)?;
-        let text = if bytes.is_empty() { "{}".to_owned() } else { String::from_utf8_lossy(bytes).into_owned() };
+        let text = if bytes.is_empty() {
+            "{}".to_owned()
+        } else {
+            String::from_utf8_lossy(bytes).into_owned()
+        };
         Ok(Self { text, parsed })
     }
 
@@ -362,14 +449,24 @@ impl WasmArguments {
 
 /// Bytes that are what their reference says.
 fn fetch(artifact: &ArtifactRef, source: &dyn ArtifactSource) -> Result<Arc<[u8]>, EvaluateError> {
-    let bytes = source.artifact(artifact).ok_or(EvaluateError::ArtifactUnavailable { artifact: *artifact })?;
+    let bytes = source
+        .artifact(artifact)
+        .ok_or(EvaluateError::ArtifactUnavailable {
+            artifact: *artifact,
+        })?;
     let got = keccak256(&bytes);
     if got != *artifact {
-        return Err(EvaluateError::ArtifactMismatch { expected: *artifact, got });
+        return Err(EvaluateError::ArtifactMismatch {
+            expected: *artifact,
+            got,
+        });
     }
     Ok(bytes)
 }
 
 const fn refused(artifact: &ArtifactRef, source: ArtifactError) -> EvaluateError {
-    EvaluateError::InvalidArtifact { artifact: *artifact, source }
+    EvaluateError::InvalidArtifact {
+        artifact: *artifact,
+        source,
+    }
 }

@@ -135,12 +135,22 @@ impl WireIntent {
     /// # Errors
     /// [`IntentError`] naming the field.
     pub fn from_value(value: &Json) -> Result<Self, IntentError> {
-        const FIELDS: [&str; 7] =
-            ["from", "to", "value", "data", "chain_id", "function_signature", "intent_signature"];
-        let members =
-            value.as_object().ok_or_else(|| IntentError::NotAnObject { got: value.type_name().to_owned() })?;
+        const FIELDS: [&str; 7] = [
+            "from",
+            "to",
+            "value",
+            "data",
+            "chain_id",
+            "function_signature",
+            "intent_signature",
+        ];
+        let members = value.as_object().ok_or_else(|| IntentError::NotAnObject {
+            got: value.type_name().to_owned(),
+        })?;
         if let Some(unknown) = members.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-            return Err(IntentError::UnknownField { field: unknown.chars().take(64).collect() });
+            return Err(IntentError::UnknownField {
+                field: unknown.chars().take(64).collect(),
+            });
         }
         Ok(Self {
             intent: Intent {
@@ -171,13 +181,22 @@ impl Intent {
     pub fn rego_input(&self, intent_signature: Option<&[u8]>) -> Result<Json, IntentError> {
         let decoded = self.decode()?;
         let mut input = BTreeMap::from([
-            ("from".to_owned(), Json::string(hex_lower(self.from.as_slice()))),
+            (
+                "from".to_owned(),
+                Json::string(hex_lower(self.from.as_slice())),
+            ),
             ("to".to_owned(), Json::string(hex_lower(self.to.as_slice()))),
             ("value".to_owned(), uint(self.value)),
             ("chain_id".to_owned(), uint(self.chain_id)),
-            ("chain_id_string".to_owned(), Json::string(self.chain_id.to_string())),
+            (
+                "chain_id_string".to_owned(),
+                Json::string(self.chain_id.to_string()),
+            ),
             ("data".to_owned(), Json::string(hex_lower(&self.data))),
-            ("function_signature".to_owned(), Json::string(hex_lower(&self.function_signature))),
+            (
+                "function_signature".to_owned(),
+                Json::string(hex_lower(&self.function_signature)),
+            ),
         ]);
         let (function, signature, arguments) = match decoded {
             None => (Json::Null, Json::string(""), Json::Array(Vec::new())),
@@ -188,7 +207,10 @@ impl Intent {
                     .map(|parameter| {
                         Json::Object(BTreeMap::from([
                             ("name".to_owned(), Json::string(parameter.name.clone())),
-                            ("type".to_owned(), Json::string(parameter.selector_type().into_owned())),
+                            (
+                                "type".to_owned(),
+                                Json::string(parameter.selector_type().into_owned()),
+                            ),
                         ]))
                     })
                     .collect();
@@ -207,23 +229,34 @@ impl Intent {
         input.insert("decoded_function_signature".to_owned(), signature);
         input.insert("decoded_function_arguments".to_owned(), arguments);
         if let Some(signature) = intent_signature {
-            input.insert("intent_signature".to_owned(), Json::string(hex_lower(signature)));
+            input.insert(
+                "intent_signature".to_owned(),
+                Json::string(hex_lower(signature)),
+            );
         }
         Ok(Json::Object(input))
     }
 
     fn decode(&self) -> Result<Option<(Function, Vec<Json>)>, IntentError> {
         limit("data", self.data.len(), MAX_CALLDATA)?;
-        limit("function_signature", self.function_signature.len(), MAX_SIGNATURE)?;
+        limit(
+            "function_signature",
+            self.function_signature.len(),
+            MAX_SIGNATURE,
+        )?;
         if self.function_signature.is_empty() {
             return match self.data.len() {
                 0 => Ok(None),
-                length => Err(IntentError::SignatureMissing { data_length: length as u64 }),
+                length => Err(IntentError::SignatureMissing {
+                    data_length: length as u64,
+                }),
             };
         }
-        let text = std::str::from_utf8(&self.function_signature).map_err(|error| IntentError::SignatureInvalid {
-            signature: String::from_utf8_lossy(&self.function_signature).into_owned(),
-            reason: error.to_string(),
+        let text = std::str::from_utf8(&self.function_signature).map_err(|error| {
+            IntentError::SignatureInvalid {
+                signature: String::from_utf8_lossy(&self.function_signature).into_owned(),
+                reason: error.to_string(),
+            }
         })?;
         let function = Function::parse(text).map_err(|error| IntentError::SignatureInvalid {
             signature: text.to_owned(),
@@ -237,9 +270,12 @@ impl Intent {
                 got: hex_lower(got),
             });
         }
-        let arguments = function.abi_decode_input(&self.data[4..]).map_err(|error| {
-            IntentError::CalldataUndecodable { signature: function.signature(), reason: error.to_string() }
-        })?;
+        let arguments = function
+            .abi_decode_input(&self.data[4..])
+            .map_err(|error| IntentError::CalldataUndecodable {
+                signature: function.signature(),
+                reason: error.to_string(),
+            })?;
         let arguments = arguments.iter().map(argument).collect();
         Ok(Some((function, arguments)))
     }
@@ -262,7 +298,10 @@ fn argument(value: &DynSolValue) -> Json {
 }
 
 fn uint(value: U256) -> Json {
-    Json::Int(BigInt::from_bytes_be(Sign::Plus, &value.to_be_bytes::<32>()))
+    Json::Int(BigInt::from_bytes_be(
+        Sign::Plus,
+        &value.to_be_bytes::<32>(),
+    ))
 }
 
 /// `0x` and lower-case digits.
@@ -272,23 +311,36 @@ fn hex_lower(bytes: &[u8]) -> String {
 
 fn limit(field: &str, got: usize, limit: usize) -> Result<(), IntentError> {
     if got > limit {
-        return Err(IntentError::TooLong { field: field.to_owned(), got: got as u64, limit: limit as u64 });
+        return Err(IntentError::TooLong {
+            field: field.to_owned(),
+            got: got as u64,
+            limit: limit as u64,
+        });
     }
     Ok(())
 }
 
 fn field<'a>(members: &'a BTreeMap<String, Json>, name: &str) -> Result<&'a Json, IntentError> {
-    members.get(name).ok_or_else(|| IntentError::MissingField { field: name.to_owned() })
+    members.get(name).ok_or_else(|| IntentError::MissingField {
+        field: name.to_owned(),
+    })
 }
 
 fn invalid(name: &str, expected: &str) -> IntentError {
-    IntentError::InvalidField { field: name.to_owned(), expected: expected.to_owned() }
+    IntentError::InvalidField {
+        field: name.to_owned(),
+        expected: expected.to_owned(),
+    }
 }
 
 fn address(members: &BTreeMap<String, Json>, name: &str) -> Result<Address, IntentError> {
     let expected = "an address: 0x and 40 hex digits";
-    let Json::String(text) = field(members, name)? else { return Err(invalid(name, expected)) };
-    let digits = text.strip_prefix("0x").ok_or_else(|| invalid(name, expected))?;
+    let Json::String(text) = field(members, name)? else {
+        return Err(invalid(name, expected));
+    };
+    let digits = text
+        .strip_prefix("0x")
+        .ok_or_else(|| invalid(name, expected))?;
     let mut bytes = [0; 20];
     hex::decode_to_slice(digits, &mut bytes).map_err(|_| invalid(name, expected))?;
     Ok(Address::from(bytes))
@@ -298,7 +350,9 @@ fn quantity(members: &BTreeMap<String, Json>, name: &str) -> Result<U256, Intent
     let expected = "a quantity: 0x and 1 to 64 hex digits";
     match field(members, name)? {
         Json::String(text) => {
-            let digits = text.strip_prefix("0x").filter(|digits| (1..=64).contains(&digits.len()));
+            let digits = text
+                .strip_prefix("0x")
+                .filter(|digits| (1..=64).contains(&digits.len()));
             let digits = digits.ok_or_else(|| invalid(name, expected))?;
             // from_str_radix alone would also take underscores.
             if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -319,8 +373,12 @@ fn quantity(members: &BTreeMap<String, Json>, name: &str) -> Result<U256, Intent
 
 fn bytes(members: &BTreeMap<String, Json>, name: &str, max: usize) -> Result<Vec<u8>, IntentError> {
     let expected = "hex bytes: 0x and an even number of hex digits";
-    let Json::String(text) = field(members, name)? else { return Err(invalid(name, expected)) };
-    let digits = text.strip_prefix("0x").ok_or_else(|| invalid(name, expected))?;
+    let Json::String(text) = field(members, name)? else {
+        return Err(invalid(name, expected));
+    };
+    let digits = text
+        .strip_prefix("0x")
+        .ok_or_else(|| invalid(name, expected))?;
     limit(name, digits.len() / 2, max)?;
     hex::decode(digits).map_err(|_| invalid(name, expected))
 }

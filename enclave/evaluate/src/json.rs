@@ -137,12 +137,17 @@ impl Json {
             Self::Null => Value::Null,
             Self::Bool(value) => Value::Bool(*value),
             Self::Int(value) => Value::Number(int_to_serde(value)),
-            Self::Fraction(value) => serde_json::Number::from_f64(value.0).map_or(Value::Null, Value::Number),
+            Self::Fraction(value) => {
+                serde_json::Number::from_f64(value.0).map_or(Value::Null, Value::Number)
+            }
             Self::String(value) => Value::String(value.clone()),
             Self::Array(items) => Value::Array(items.iter().map(Self::to_serde).collect()),
-            Self::Object(members) => {
-                Value::Object(members.iter().map(|(key, value)| (key.clone(), value.to_serde())).collect())
-            }
+            Self::Object(members) => Value::Object(
+                members
+                    .iter()
+                    .map(|(key, value)| (key.clone(), value.to_serde()))
+                    .collect(),
+            ),
         }
     }
 }
@@ -159,4 +164,3 @@ pub(crate) fn int_to_serde(value: &BigInt) -> serde_json::Number {
     let float = value.to_f64().unwrap_or(f64::MAX).clamp(f64::MIN, f64::MAX);
     serde_json::Number::from_f64(float).unwrap_or_else(|| 0.into())
 }
-

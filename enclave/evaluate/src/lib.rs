@@ -33,7 +33,7 @@ pub use evaluate::{Evaluator, MachineLimits, check_artifact};
 pub use intent::Intent;
 pub use json::Json;
 pub use request::{
-    ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest, Evaluation, PolicyInput,
-    SecretBytes, TaskContext,
+    ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest,
+    Evaluation, PolicyInput, SecretBytes, TaskContext,
 };
 pub use rules::RULES_VERSION_1;

@@ -6,10 +6,7 @@ mod value;
 
 use std::{num::NonZeroU32, time::Duration};
 
-use regorus::{
-    Engine, LimitError, PolicyLengthConfig, Value,
-    utils::limits::ExecutionTimerConfig,
-};
+use regorus::{Engine, LimitError, PolicyLengthConfig, Value, utils::limits::ExecutionTimerConfig};
 
 use crate::{
     error::{ArtifactError, EvaluateError, Stage},
@@ -59,30 +56,50 @@ impl Policy {
     /// [`ArtifactError`] for anything [`check_rego`] refuses.
     pub fn prepare(source: &[u8], entrypoint: &str) -> Result<Self, ArtifactError> {
         if source.len() > MAX_REGO_BYTES {
-            return Err(ArtifactError::TooLarge { got: source.len() as u64, limit: MAX_REGO_BYTES as u64 });
+            return Err(ArtifactError::TooLarge {
+                got: source.len() as u64,
+                limit: MAX_REGO_BYTES as u64,
+            });
         }
-        let text = std::str::from_utf8(source)
-            .map_err(|error| ArtifactError::NotUtf8 { valid_up_to: error.valid_up_to() as u64 })?;
-        let invalid = |error: anyhow::Error| ArtifactError::InvalidRego { reason: format!("{error:#}") };
+        let text = std::str::from_utf8(source).map_err(|error| ArtifactError::NotUtf8 {
+            valid_up_to: error.valid_up_to() as u64,
+        })?;
+        let invalid = |error: anyhow::Error| ArtifactError::InvalidRego {
+            reason: format!("{error:#}"),
+        };
         check::nesting(text)?;
         let mut engine = Engine::new();
         engine.set_rego_v0(false);
         engine.set_strict_builtin_errors(true);
         // Prints are dropped with the engine; without this they would go to standard error.
         engine.set_gather_prints(true);
-        engine.set_policy_length_config(PolicyLengthConfig { max_col: MAX_COLUMNS, ..PolicyLengthConfig::default() });
-        engine.add_policy(SOURCE_NAME.to_owned(), text.to_owned()).map_err(invalid)?;
+        engine.set_policy_length_config(PolicyLengthConfig {
+            max_col: MAX_COLUMNS,
+            ..PolicyLengthConfig::default()
+        });
+        engine
+            .add_policy(SOURCE_NAME.to_owned(), text.to_owned())
+            .map_err(invalid)?;
         let rule_path = {
-            let module = engine.get_modules().first().cloned().ok_or_else(|| ArtifactError::InvalidRego {
-                reason: "the source holds no module".to_owned(),
+            let module = engine.get_modules().first().cloned().ok_or_else(|| {
+                ArtifactError::InvalidRego {
+                    reason: "the source holds no module".to_owned(),
+                }
             })?;
             check::calls(&module)?;
             check::entrypoint(&module, entrypoint)?
         };
         builtins::shadow(&mut engine).map_err(invalid)?;
         // Analysis (scheduling, unsafe variables, conflicts of declarations) happens on first use: have it happen now.
-        engine.clone().compile_with_entrypoint(&rule_path.as_str().into()).map_err(invalid)?;
-        Ok(Self { engine, entrypoint: entrypoint.to_owned(), rule_path })
+        engine
+            .clone()
+            .compile_with_entrypoint(&rule_path.as_str().into())
+            .map_err(invalid)?;
+        Ok(Self {
+            engine,
+            entrypoint: entrypoint.to_owned(),
+            rule_path,
+        })
     }
 
     /// Evaluates the entrypoint.
@@ -106,23 +123,32 @@ impl Policy {
         members.insert("wasm".into(), wasm);
         engine.add_data(data).map_err(|error| failed(&error))?;
         engine.set_input(value::to_rego(input.input)?);
-        let result = engine.eval_rule(self.rule_path.clone()).map_err(|error| failed(&error))?;
+        let result = engine
+            .eval_rule(self.rule_path.clone())
+            .map_err(|error| failed(&error))?;
         if result == Value::Undefined {
-            return Err(EvaluateError::RegoUndefined { entrypoint: self.entrypoint.clone() });
+            return Err(EvaluateError::RegoUndefined {
+                entrypoint: self.entrypoint.clone(),
+            });
         }
         value::from_rego(&result)
     }
 }
 
 fn classify(error: &anyhow::Error, wall: Duration) -> EvaluateError {
-    match error.chain().find_map(|cause| cause.downcast_ref::<LimitError>()) {
+    match error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<LimitError>())
+    {
         Some(LimitError::TimeLimitExceeded { .. }) => EvaluateError::WallClockExceeded {
             stage: Stage::Rego,
             limit_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         },
-        Some(LimitError::MemoryLimitExceeded { .. }) => EvaluateError::OutOfMemory { stage: Stage::Rego },
-        Some(LimitError::RegexSizeLimitExceeded { .. }) | None => {
-            EvaluateError::RegoFailed { reason: format!("{error:#}").chars().take(1_024).collect() }
+        Some(LimitError::MemoryLimitExceeded { .. }) => {
+            EvaluateError::OutOfMemory { stage: Stage::Rego }
         }
+        Some(LimitError::RegexSizeLimitExceeded { .. }) | None => EvaluateError::RegoFailed {
+            reason: format!("{error:#}").chars().take(1_024).collect(),
+        },
     }
 }

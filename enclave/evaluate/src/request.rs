@@ -141,11 +141,21 @@ impl EvaluateRequest {
     #[must_use]
     pub fn artifacts(&self) -> Vec<(ArtifactKind, ArtifactRef)> {
         let mut all = vec![(ArtifactKind::PolicyRego, self.policy.rego)];
-        all.extend(self.policy.params_schema.map(|hash| (ArtifactKind::PolicyParamsSchema, hash)));
+        all.extend(
+            self.policy
+                .params_schema
+                .map(|hash| (ArtifactKind::PolicyParamsSchema, hash)),
+        );
         for data in &self.data {
             all.push((ArtifactKind::PolicyDataWasm, data.wasm));
-            all.extend(data.params_schema.map(|hash| (ArtifactKind::PolicyDataParamsSchema, hash)));
-            all.extend(data.secrets_schema.map(|hash| (ArtifactKind::PolicyDataSecretsSchema, hash)));
+            all.extend(
+                data.params_schema
+                    .map(|hash| (ArtifactKind::PolicyDataParamsSchema, hash)),
+            );
+            all.extend(
+                data.secrets_schema
+                    .map(|hash| (ArtifactKind::PolicyDataSecretsSchema, hash)),
+            );
         }
         all.sort_unstable();
         all.dedup();

@@ -45,10 +45,16 @@ impl Schema {
     /// [`ArtifactError`] for anything [`check_schema`] refuses.
     pub fn compile(bytes: &[u8]) -> Result<Self, ArtifactError> {
         if bytes.len() > MAX_SCHEMA_BYTES {
-            return Err(ArtifactError::TooLarge { got: bytes.len() as u64, limit: MAX_SCHEMA_BYTES as u64 });
+            return Err(ArtifactError::TooLarge {
+                got: bytes.len() as u64,
+                limit: MAX_SCHEMA_BYTES as u64,
+            });
         }
         let schema = Json::parse(bytes)?;
-        let invalid = |pointer: &str, reason: String| ArtifactError::InvalidSchema { pointer: pointer.to_owned(), reason };
+        let invalid = |pointer: &str, reason: String| ArtifactError::InvalidSchema {
+            pointer: pointer.to_owned(),
+            reason,
+        };
         match &schema {
             Json::Bool(_) => {}
             Json::Object(members) => match members.get("$schema") {
@@ -56,10 +62,18 @@ impl Schema {
                 Some(Json::String(draft)) if draft.trim_end_matches('#') == DRAFT => {}
                 Some(other) => {
                     let got = String::from_utf8_lossy(&other.canonical()).into_owned();
-                    return Err(invalid("/$schema", format!("expected {DRAFT:?}, got {got}")));
+                    return Err(invalid(
+                        "/$schema",
+                        format!("expected {DRAFT:?}, got {got}"),
+                    ));
                 }
             },
-            other => return Err(invalid("", format!("expected an object or a boolean, got {}", other.type_name()))),
+            other => {
+                return Err(invalid(
+                    "",
+                    format!("expected an object or a boolean, got {}", other.type_name()),
+                ));
+            }
         }
         let options = exact::register(jsonschema::options_for::<ExactJson>())
             .with_draft(Draft::Draft202012)
@@ -71,10 +85,14 @@ impl Schema {
         let validator = options.build(&rewritten).map_err(|error| {
             let pointer = error.instance_path().to_string();
             match error.kind() {
-                ValidationErrorKind::Referencing(reference) => {
-                    ArtifactError::RemoteReference { pointer, reference: capped(&reference.to_string()) }
-                }
-                _ => ArtifactError::InvalidSchema { pointer, reason: capped(&error.to_string()) },
+                ValidationErrorKind::Referencing(reference) => ArtifactError::RemoteReference {
+                    pointer,
+                    reference: capped(&reference.to_string()),
+                },
+                _ => ArtifactError::InvalidSchema {
+                    pointer,
+                    reason: capped(&error.to_string()),
+                },
             }
         })?;
         Ok(Self { validator })

@@ -24,8 +24,13 @@ impl HttpRequest {
     /// Bytes of URL, method, headers and body together.
     #[must_use]
     pub fn size(&self) -> u64 {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        (self.url.len() + self.method.len() + headers + self.body.as_ref().map_or(0, Vec::len)) as u64
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        (self.url.len() + self.method.len() + headers + self.body.as_ref().map_or(0, Vec::len))
+            as u64
     }
 }
 
@@ -72,7 +77,10 @@ impl Exchange {
     /// The exchange of `request` and `outcome`.
     #[must_use]
     pub fn new(request: &HttpRequest, outcome: &HttpOutcome) -> Self {
-        Self { request_hash: request_hash(request), response_hash: response_hash(outcome) }
+        Self {
+            request_hash: request_hash(request),
+            response_hash: response_hash(outcome),
+        }
     }
 }
 
@@ -106,7 +114,12 @@ pub fn request_hash(request: &HttpRequest) -> B256 {
 #[must_use]
 pub fn response_hash(outcome: &HttpOutcome) -> B256 {
     let (status, header_list, body, error) = match outcome {
-        Ok(response) => (response.status, response.headers.as_slice(), response.body.as_slice(), ""),
+        Ok(response) => (
+            response.status,
+            response.headers.as_slice(),
+            response.body.as_slice(),
+            "",
+        ),
         Err(error) => (0, [].as_slice(), [].as_slice(), error.as_str()),
     };
     keccak256(tuple(&[
@@ -155,7 +168,10 @@ fn headers(list: &[Header]) -> Vec<u8> {
     let items: Vec<Part> = list
         .iter()
         .map(|(name, value)| {
-            Part::Dynamic(tuple(&[Part::Dynamic(bytes(name.as_bytes())), Part::Dynamic(bytes(value.as_bytes()))]))
+            Part::Dynamic(tuple(&[
+                Part::Dynamic(bytes(name.as_bytes())),
+                Part::Dynamic(bytes(value.as_bytes())),
+            ]))
         })
         .collect();
     let mut encoded = word(list.len()).to_vec();

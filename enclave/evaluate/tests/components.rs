@@ -12,11 +12,14 @@ use alloy_primitives::B256;
 use common::{NOW, bare};
 use components::Text;
 use newton_evaluate::{
-    ArtifactError, ArtifactKind, Diagnostic, EvaluateError, Evaluation, Evaluator, Finality, MachineLimits, Subject,
-    check_artifact,
+    ArtifactError, ArtifactKind, Diagnostic, EvaluateError, Evaluation, Evaluator, Finality,
+    MachineLimits, Subject, check_artifact,
     component::check_component,
     error::ComponentLimit,
-    transcript::{Exchange, FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse, transcript_hash},
+    transcript::{
+        Exchange, FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse,
+        transcript_hash,
+    },
 };
 
 const SHOW: &str = "package show\nwasm := data.wasm\nold := data.data";
@@ -24,7 +27,9 @@ const INSTANCE: B256 = B256::repeat_byte(0xa1);
 
 fn run(component: Vec<u8>) -> Result<Evaluation, EvaluateError> {
     let (request, artifacts) = bare(SHOW, "show.wasm", &[component]);
-    Evaluator::new(MachineLimits::default()).unwrap().evaluate(&request, &artifacts, None)
+    Evaluator::new(MachineLimits::default())
+        .unwrap()
+        .evaluate(&request, &artifacts, None)
 }
 
 fn shown(component: Vec<u8>) -> String {
@@ -36,15 +41,25 @@ fn outputs_are_merged_in_template_order() {
     let (mut request, artifacts) = bare(
         SHOW,
         "data.show.old",
-        &[components::constant(r#"{"a":1,"shared":"first"}"#), components::constant(r#"{"b":2,"shared":"second"}"#)],
+        &[
+            components::constant(r#"{"a":1,"shared":"first"}"#),
+            components::constant(r#"{"b":2,"shared":"second"}"#),
+        ],
     );
     // The order in which instances are given must not matter.
     request.data.reverse();
-    let evaluation = Evaluator::new(MachineLimits::default()).unwrap().evaluate(&request, &artifacts, None).unwrap();
+    let evaluation = Evaluator::new(MachineLimits::default())
+        .unwrap()
+        .evaluate(&request, &artifacts, None)
+        .unwrap();
     assert_eq!(evaluation.result, br#"{"a":1,"b":2,"shared":"second"}"#);
     assert_eq!(
         evaluation.diagnostics,
-        [Diagnostic::DataKeyCollision { key: "shared".to_owned(), replaced: INSTANCE, by: B256::repeat_byte(0xa2) }]
+        [Diagnostic::DataKeyCollision {
+            key: "shared".to_owned(),
+            replaced: INSTANCE,
+            by: B256::repeat_byte(0xa2)
+        }]
     );
     assert_eq!(evaluation.data[0].template_id, B256::repeat_byte(1));
 }
@@ -67,7 +82,13 @@ fn wasm_args_pass_through_untouched_unless_there_are_params() {
 
     request.wasm_args = Vec::new();
     request.data[0].params_schema = None;
-    assert_eq!(evaluator.evaluate(&request, &artifacts, None).unwrap().result, b"{}");
+    assert_eq!(
+        evaluator
+            .evaluate(&request, &artifacts, None)
+            .unwrap()
+            .result,
+        b"{}"
+    );
 }
 
 #[test]
@@ -85,29 +106,50 @@ fn fuel_memory_and_traps_are_final() {
     let error = run(components::memory_bomb()).unwrap_err();
     assert_eq!(
         error,
-        EvaluateError::ComponentLimitExceeded { instance: INSTANCE, limit: ComponentLimit::Memory, allowed: 256 << 20 }
+        EvaluateError::ComponentLimitExceeded {
+            instance: INSTANCE,
+            limit: ComponentLimit::Memory,
+            allowed: 256 << 20
+        }
     );
     let error = run(components::trap()).unwrap_err();
-    assert!(matches!(&error, EvaluateError::DataProviderFailed { .. }), "{error}");
+    assert!(
+        matches!(&error, EvaluateError::DataProviderFailed { .. }),
+        "{error}"
+    );
     assert_eq!((error.code(), error.finality()), (-32620, Finality::Final));
     let error = run(components::failing("price feed is closed")).unwrap_err();
     assert_eq!(
         error,
-        EvaluateError::DataProviderFailed { instance: INSTANCE, reason: "price feed is closed".to_owned() }
+        EvaluateError::DataProviderFailed {
+            instance: INSTANCE,
+            reason: "price feed is closed".to_owned()
+        }
     );
 }
 
 #[test]
 fn stack_and_wall_clock_abstain() {
     let error = run(components::deep_recursion()).unwrap_err();
-    assert!(matches!(error, EvaluateError::StackExhausted { .. }), "{error}");
+    assert!(
+        matches!(error, EvaluateError::StackExhausted { .. }),
+        "{error}"
+    );
     assert_eq!(error.finality(), Finality::Abstain);
 
     let (request, artifacts) = bare(SHOW, "show.wasm", &[components::endless()]);
-    let limits =
-        MachineLimits { component_wall: std::time::Duration::from_millis(20), ..MachineLimits::default() };
-    let error = Evaluator::new(limits).unwrap().evaluate(&request, &artifacts, None).unwrap_err();
-    assert!(matches!(error, EvaluateError::WallClockExceeded { limit_ms: 20, .. }), "{error}");
+    let limits = MachineLimits {
+        component_wall: std::time::Duration::from_millis(20),
+        ..MachineLimits::default()
+    };
+    let error = Evaluator::new(limits)
+        .unwrap()
+        .evaluate(&request, &artifacts, None)
+        .unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::WallClockExceeded { limit_ms: 20, .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -115,10 +157,22 @@ fn outputs_must_be_json_objects() {
     let error = run(components::constant("[1]")).unwrap_err();
     assert_eq!(
         error,
-        EvaluateError::NotAnObject { subject: Subject::Output(INSTANCE), got: "array".to_owned() }
+        EvaluateError::NotAnObject {
+            subject: Subject::Output(INSTANCE),
+            got: "array".to_owned()
+        }
     );
     let error = run(components::constant(r#"{"a":1,"a":2}"#)).unwrap_err();
-    assert!(matches!(error, EvaluateError::InvalidJson { subject: Subject::Output(_), .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            EvaluateError::InvalidJson {
+                subject: Subject::Output(_),
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(error.finality(), Finality::Final);
 }
 
@@ -129,14 +183,21 @@ fn clocks_and_randomness_are_pinned() {
     assert_eq!(shown(monotonic), format!(r#"{{"n":"{expected}"}}"#));
 
     for interface in ["wasi:random/random@0.2.3", "wasi:random/insecure@0.2.0"] {
-        let function = if interface.contains("insecure") { "get-insecure-random-u64" } else { "get-random-u64" };
+        let function = if interface.contains("insecure") {
+            "get-insecure-random-u64"
+        } else {
+            "get-random-u64"
+        };
         let component = components::word_of(interface, function);
         let first = shown(component.clone());
         assert_eq!(shown(component.clone()), first);
         // Another task draws other numbers.
         let (mut request, artifacts) = bare(SHOW, "show.wasm", &[component]);
         request.task.task_id = B256::repeat_byte(0x02);
-        let other = Evaluator::new(MachineLimits::default()).unwrap().evaluate(&request, &artifacts, None).unwrap();
+        let other = Evaluator::new(MachineLimits::default())
+            .unwrap()
+            .evaluate(&request, &artifacts, None)
+            .unwrap();
         assert_ne!(other.result, first.as_bytes());
     }
 }
@@ -144,7 +205,9 @@ fn clocks_and_randomness_are_pinned() {
 #[test]
 fn the_rest_of_wasi_links_and_ends_the_run_when_called() {
     let error = run(components::socket()).unwrap_err();
-    let EvaluateError::DataProviderFailed { reason, .. } = &error else { panic!("{error}") };
+    let EvaluateError::DataProviderFailed { reason, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(
         reason,
         "wasi:sockets/instance-network@0.2.9#instance-network is not provided to data components"
@@ -156,12 +219,19 @@ struct Numbered(Mutex<u32>);
 
 impl HttpFetcher for Numbered {
     fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable> {
-        assert_eq!((request.method.as_str(), request.url.as_str()), ("GET", "https://a.example/"));
+        assert_eq!(
+            (request.method.as_str(), request.url.as_str()),
+            ("GET", "https://a.example/")
+        );
         assert_eq!((request.body.as_ref(), max_body), (None, 1 << 20));
         let mut count = self.0.lock().unwrap();
         *count += 1;
         let body = format!(r#"{{"request":{}}}"#, *count).into_bytes();
-        Ok(Ok(HttpResponse { status: 200, headers: vec![("a".to_owned(), "b".to_owned())], body }))
+        Ok(Ok(HttpResponse {
+            status: 200,
+            headers: vec![("a".to_owned(), "b".to_owned())],
+            body,
+        }))
     }
 }
 
@@ -170,8 +240,10 @@ fn http_goes_through_the_fetcher_and_into_the_transcript() {
     for old in [false, true] {
         let (request, artifacts) = bare(SHOW, "show.wasm", &[components::fetching(2, old)]);
         let fetcher: Arc<dyn HttpFetcher> = Arc::new(Numbered(Mutex::new(0)));
-        let evaluation =
-            Evaluator::new(MachineLimits::default()).unwrap().evaluate(&request, &artifacts, Some(&fetcher)).unwrap();
+        let evaluation = Evaluator::new(MachineLimits::default())
+            .unwrap()
+            .evaluate(&request, &artifacts, Some(&fetcher))
+            .unwrap();
         assert_eq!(evaluation.result, br#"{"request":2}"#);
         let asked = HttpRequest {
             url: "https://a.example/".to_owned(),
@@ -186,8 +258,14 @@ fn http_goes_through_the_fetcher_and_into_the_transcript() {
                 body: format!(r#"{{"request":{number}}}"#).into_bytes(),
             })
         };
-        let exchanges = vec![Exchange::new(&asked, &answered(1)), Exchange::new(&asked, &answered(2))];
-        assert_eq!(evaluation.data[0].transcript_hash, transcript_hash(&exchanges));
+        let exchanges = vec![
+            Exchange::new(&asked, &answered(1)),
+            Exchange::new(&asked, &answered(2)),
+        ];
+        assert_eq!(
+            evaluation.data[0].transcript_hash,
+            transcript_hash(&exchanges)
+        );
         assert_eq!(evaluation.data[0].exchanges, exchanges);
     }
 }
@@ -206,7 +284,11 @@ fn http_has_its_limits() {
         .unwrap_err();
     assert_eq!(
         error,
-        EvaluateError::ComponentLimitExceeded { instance: INSTANCE, limit: ComponentLimit::HttpRequests, allowed: 50 }
+        EvaluateError::ComponentLimitExceeded {
+            instance: INSTANCE,
+            limit: ComponentLimit::HttpRequests,
+            allowed: 50
+        }
     );
 }
 
@@ -215,7 +297,10 @@ fn precompiled_components_are_the_same_on_every_run() {
     let evaluator = Evaluator::new(MachineLimits::default()).unwrap();
     let other = Evaluator::new(MachineLimits::default()).unwrap();
     let bytes = components::echo();
-    assert_eq!(evaluator.components().fingerprint(), other.components().fingerprint());
+    assert_eq!(
+        evaluator.components().fingerprint(),
+        other.components().fingerprint()
+    );
     assert_eq!(
         evaluator.components().precompile(&bytes).unwrap(),
         other.components().precompile(&bytes).unwrap()
@@ -238,7 +323,11 @@ fn the_ingest_check_accepts_what_runs() {
 fn the_ingest_check_names_what_it_refuses() {
     let importing = |import: &str| {
         let imports = format!("(import \"{import}\" (instance))");
-        Text { imports: &imports, ..Text::default() }.build()
+        Text {
+            imports: &imports,
+            ..Text::default()
+        }
+        .build()
     };
     for (import, reason) in [
         ("newton:provider/tlsn@0.2.0", "tlsn"),
@@ -251,23 +340,51 @@ fn the_ingest_check_names_what_it_refuses() {
         ("newton:provider/http", "no version"),
     ] {
         let error = check_component(&importing(import)).unwrap_err();
-        let ArtifactError::ForbiddenImport { import: named, reason: given } = &error else { panic!("{import}: {error}") };
+        let ArtifactError::ForbiddenImport {
+            import: named,
+            reason: given,
+        } = &error
+        else {
+            panic!("{import}: {error}")
+        };
         assert_eq!(named, import);
         assert!(given.contains(reason), "{import}: {given}");
     }
-    let function = Text { imports: "(import \"log\" (func))", ..Text::default() }.build();
-    assert!(matches!(check_component(&function), Err(ArtifactError::ForbiddenImport { .. })));
+    let function = Text {
+        imports: "(import \"log\" (func))",
+        ..Text::default()
+    }
+    .build();
+    assert!(matches!(
+        check_component(&function),
+        Err(ArtifactError::ForbiddenImport { .. })
+    ));
 
     let core = wat::parse_str("(module)").unwrap();
     assert_eq!(check_component(&core), Err(ArtifactError::CoreModule));
-    assert!(matches!(check_component(b"\0asm"), Err(ArtifactError::InvalidComponent { .. })));
-    assert!(matches!(check_component(b""), Err(ArtifactError::InvalidComponent { .. })));
-    assert!(matches!(check_component(b"not wasm at all"), Err(ArtifactError::InvalidComponent { .. })));
+    assert!(matches!(
+        check_component(b"\0asm"),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
+    assert!(matches!(
+        check_component(b""),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
+    assert!(matches!(
+        check_component(b"not wasm at all"),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
     assert_eq!(
         check_component(&vec![0; 60 << 20]),
-        Err(ArtifactError::TooLarge { got: 60 << 20, limit: 24 << 20 })
+        Err(ArtifactError::TooLarge {
+            got: 60 << 20,
+            limit: 24 << 20
+        })
     );
-    assert_eq!(check_component(&wat::parse_str("(component)").unwrap()), Err(ArtifactError::RunMissing));
+    assert_eq!(
+        check_component(&wat::parse_str("(component)").unwrap()),
+        Err(ArtifactError::RunMissing)
+    );
     let wrong = wat::parse_str(
         r#"(component
           (core module $m (func (export "run") (param i32) (result i32) (local.get 0)))
@@ -277,25 +394,39 @@ fn the_ingest_check_names_what_it_refuses() {
     .unwrap();
     assert_eq!(
         check_component(&wrong),
-        Err(ArtifactError::RunType { got: "func(input: u32) -> u32".to_owned() })
+        Err(ArtifactError::RunType {
+            got: "func(input: u32) -> u32".to_owned()
+        })
     );
     let mut truncated = components::echo();
     truncated.truncate(truncated.len() - 3);
-    assert!(matches!(check_component(&truncated), Err(ArtifactError::InvalidComponent { .. })));
+    assert!(matches!(
+        check_component(&truncated),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
     // Shared memory is not among the accepted features.
     let threads = wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap();
-    assert!(matches!(check_component(&threads), Err(ArtifactError::InvalidComponent { .. })));
+    assert!(matches!(
+        check_component(&threads),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
 }
 
 #[test]
 fn only_rego_takes_an_entrypoint() {
     assert_eq!(
         check_artifact(ArtifactKind::PolicyRego, b"package a", None),
-        Err(ArtifactError::EntrypointUse { kind: ArtifactKind::PolicyRego, given: false })
+        Err(ArtifactError::EntrypointUse {
+            kind: ArtifactKind::PolicyRego,
+            given: false
+        })
     );
     assert_eq!(
         check_artifact(ArtifactKind::PolicyParamsSchema, b"{}", Some("a.b")),
-        Err(ArtifactError::EntrypointUse { kind: ArtifactKind::PolicyParamsSchema, given: true })
+        Err(ArtifactError::EntrypointUse {
+            kind: ArtifactKind::PolicyParamsSchema,
+            given: true
+        })
     );
     check_artifact(ArtifactKind::PolicyDataSecretsSchema, b"{}", None).unwrap();
 }

@@ -6,9 +6,7 @@ mod common;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use common::{NOW, bare, intent, secrets, spend_limit};
-use newton_evaluate::{
-    EvaluateError, Evaluation, Evaluator, Finality, MachineLimits, Subject,
-};
+use newton_evaluate::{EvaluateError, Evaluation, Evaluator, Finality, MachineLimits, Subject};
 
 const MAC_30: &str = "8f709356bbac8c35156911d0fbd3555b612a4ac4fe1de65ee1be12e95692b410";
 const MAC_30_1: &str = "232f48c8ef0363eed57a37cfb93ff33d96ae88cece7b63078367b2c8ff6670e0";
@@ -18,7 +16,10 @@ fn evaluator() -> Evaluator {
     Evaluator::new(MachineLimits::default()).unwrap()
 }
 
-fn run(request: &newton_evaluate::EvaluateRequest, artifacts: &common::Artifacts) -> Result<Evaluation, EvaluateError> {
+fn run(
+    request: &newton_evaluate::EvaluateRequest,
+    artifacts: &common::Artifacts,
+) -> Result<Evaluation, EvaluateError> {
     evaluator().evaluate(request, artifacts, None)
 }
 
@@ -29,7 +30,10 @@ fn a_small_payment_is_allowed_without_a_statement() {
     assert!(evaluation.allows());
     assert_eq!(evaluation.result_hash, keccak256("true"));
     let output = std::str::from_utf8(&evaluation.data[0].output).unwrap();
-    assert_eq!(output, r#"{"spend_ledger":{"error":"no secrets are stored for this data instance"}}"#);
+    assert_eq!(
+        output,
+        r#"{"spend_ledger":{"error":"no secrets are stored for this data instance"}}"#
+    );
     assert_eq!(evaluation.data[0].output_hash, keccak256(output));
     assert!(evaluation.diagnostics.is_empty());
     println!("fuel {}", evaluation.data[0].fuel_used);
@@ -97,30 +101,52 @@ fn instances_must_match_the_template() {
     let (mut request, artifacts) = spend_limit();
     request.policy.data_template_refs = vec![B256::repeat_byte(0x99)];
     let error = run(&request, &artifacts).unwrap_err();
-    assert!(matches!(error, EvaluateError::PolicyDataKindMismatch { .. }), "{error}");
+    assert!(
+        matches!(error, EvaluateError::PolicyDataKindMismatch { .. }),
+        "{error}"
+    );
     assert_eq!(error.name(), "PolicyDataKindMismatch");
 
     let (mut request, artifacts) = spend_limit();
     request.data[0].client = Address::repeat_byte(0xc2);
-    assert!(matches!(run(&request, &artifacts), Err(EvaluateError::PolicyDataKindMismatch { .. })));
+    assert!(matches!(
+        run(&request, &artifacts),
+        Err(EvaluateError::PolicyDataKindMismatch { .. })
+    ));
 
     let (mut request, artifacts) = spend_limit();
     request.data.clear();
     let error = run(&request, &artifacts).unwrap_err();
-    assert_eq!(error, EvaluateError::MissingPolicyDataInstance { template: B256::repeat_byte(0x70) });
+    assert_eq!(
+        error,
+        EvaluateError::MissingPolicyDataInstance {
+            template: B256::repeat_byte(0x70)
+        }
+    );
     assert_eq!(error.finality(), Finality::Final);
-    assert_eq!(error.signed_result().unwrap(), br#"{"error":{"name":"MissingPolicyDataInstance"}}"#);
+    assert_eq!(
+        error.signed_result().unwrap(),
+        br#"{"error":{"name":"MissingPolicyDataInstance"}}"#
+    );
 }
 
 #[test]
 fn params_are_validated_with_pointers() {
     let (mut request, artifacts) = spend_limit();
-    request.policy.params = br#"{"token":"0x00","recipients":[],"small_payment":"1","daily_limit":"2"}"#.to_vec();
-    let EvaluateError::ParamsSchemaViolation { subject, violations } = run(&request, &artifacts).unwrap_err() else {
+    request.policy.params =
+        br#"{"token":"0x00","recipients":[],"small_payment":"1","daily_limit":"2"}"#.to_vec();
+    let EvaluateError::ParamsSchemaViolation {
+        subject,
+        violations,
+    } = run(&request, &artifacts).unwrap_err()
+    else {
         panic!("another error")
     };
     assert_eq!(subject, Subject::PolicyParams);
-    let pointers: Vec<_> = violations.iter().map(|violation| violation.instance_path.as_str()).collect();
+    let pointers: Vec<_> = violations
+        .iter()
+        .map(|violation| violation.instance_path.as_str())
+        .collect();
     assert_eq!(pointers, ["/recipients", "/token"]);
 
     // Empty params count as {} and so miss what is required.
@@ -137,11 +163,14 @@ fn params_are_validated_with_pointers() {
 #[test]
 fn secret_violations_never_show_a_value() {
     let (mut request, artifacts) = spend_limit();
-    request.data[0].secrets =
-        Some(newton_evaluate::SecretBytes::new(br#"{"ledger_key":"hunter2-is-my-secret"}"#.to_vec()));
+    request.data[0].secrets = Some(newton_evaluate::SecretBytes::new(
+        br#"{"ledger_key":"hunter2-is-my-secret"}"#.to_vec(),
+    ));
     let error = run(&request, &artifacts).unwrap_err();
     assert_eq!(error.name(), "SecretsSchemaViolation");
-    let EvaluateError::SecretsSchemaViolation { violations, .. } = &error else { panic!("{error}") };
+    let EvaluateError::SecretsSchemaViolation { violations, .. } = &error else {
+        panic!("{error}")
+    };
     assert_eq!(violations[0].instance_path, "/ledger_key");
     for text in [error.to_string(), format!("{error:?}")] {
         assert!(!text.contains("hunter2"), "{text}");
@@ -152,7 +181,10 @@ fn secret_violations_never_show_a_value() {
 fn documents_are_bounded_and_strict() {
     let (mut request, artifacts) = spend_limit();
     request.policy.params = vec![b' '; (1 << 20) + 1];
-    assert!(matches!(run(&request, &artifacts), Err(EvaluateError::DocumentTooLarge { .. })));
+    assert!(matches!(
+        run(&request, &artifacts),
+        Err(EvaluateError::DocumentTooLarge { .. })
+    ));
 
     for bad in [
         &br#"{"a":1,"a":2}"#[..],
@@ -164,7 +196,16 @@ fn documents_are_bounded_and_strict() {
         let (mut request, artifacts) = spend_limit();
         request.wasm_args = bad.to_vec();
         let error = run(&request, &artifacts).unwrap_err();
-        assert!(matches!(error, EvaluateError::InvalidJson { subject: Subject::WasmArgs, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                EvaluateError::InvalidJson {
+                    subject: Subject::WasmArgs,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -173,13 +214,21 @@ fn artifacts_are_held_to_their_hash() {
     let (request, mut artifacts) = spend_limit();
     artifacts.insert(request.policy.rego, b"package other".as_slice().into());
     let error = run(&request, &artifacts).unwrap_err();
-    assert!(matches!(error, EvaluateError::ArtifactMismatch { .. }), "{error}");
+    assert!(
+        matches!(error, EvaluateError::ArtifactMismatch { .. }),
+        "{error}"
+    );
     assert_eq!(error.finality(), Finality::Abstain);
 
     let (request, mut artifacts) = spend_limit();
     artifacts.remove(&request.data[0].wasm);
     let error = run(&request, &artifacts).unwrap_err();
-    assert_eq!(error, EvaluateError::ArtifactUnavailable { artifact: request.data[0].wasm });
+    assert_eq!(
+        error,
+        EvaluateError::ArtifactUnavailable {
+            artifact: request.data[0].wasm
+        }
+    );
 }
 
 #[test]
@@ -187,7 +236,10 @@ fn unknown_rules_abstain() {
     let (mut request, artifacts) = spend_limit();
     request.task.rules_version = 2;
     let error = run(&request, &artifacts).unwrap_err();
-    assert_eq!(error, EvaluateError::UnsupportedRulesVersion { got: 2, known: 1 });
+    assert_eq!(
+        error,
+        EvaluateError::UnsupportedRulesVersion { got: 2, known: 1 }
+    );
     assert_eq!(error.signed_result(), None);
 }
 
@@ -203,20 +255,38 @@ fn a_uint256_reaches_rego_with_every_digit() {
     let all = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
     for (rule, value, expected) in [
         ("max", U256::MAX, all.to_owned()),
-        ("next", U256::MAX, "115792089237316195423570985008687907853269984665640564039457584007913129639936".to_owned()),
+        (
+            "next",
+            U256::MAX,
+            "115792089237316195423570985008687907853269984665640564039457584007913129639936"
+                .to_owned(),
+        ),
         ("text", U256::MAX, format!("\"{all}\"")),
         ("decoded", U256::ZERO, all.to_owned()),
         ("roundtrip", U256::MAX, all.to_owned()),
         ("printed", U256::MAX, format!("\"{all}\"")),
         ("param", U256::ZERO, "100000000000000000001".to_owned()),
-        ("max", U256::from(1u128 << 64), "18446744073709551616".to_owned()),
-        ("next", U256::from(u64::MAX), "18446744073709551616".to_owned()),
+        (
+            "max",
+            U256::from(1u128 << 64),
+            "18446744073709551616".to_owned(),
+        ),
+        (
+            "next",
+            U256::from(u64::MAX),
+            "18446744073709551616".to_owned(),
+        ),
     ] {
         let (mut request, artifacts) = bare(rego, &format!("data.exact.{rule}"), &[]);
         request.intent.value = value;
         request.policy.params = br#"{"n":100000000000000000001}"#.to_vec();
-        let evaluation = run(&request, &artifacts).unwrap_or_else(|error| panic!("{rule}: {error}"));
-        assert_eq!(String::from_utf8(evaluation.result).unwrap(), expected, "{rule}");
+        let evaluation =
+            run(&request, &artifacts).unwrap_or_else(|error| panic!("{rule}: {error}"));
+        assert_eq!(
+            String::from_utf8(evaluation.result).unwrap(),
+            expected,
+            "{rule}"
+        );
     }
 }
 
@@ -226,16 +296,23 @@ fn results_that_are_no_boolean_are_canonical_json() {
         object := {\"b\": {3, 1, 2}, \"a\": [1.5, null, \"x\"], 7: true}\n\
         never := true if input.value == 12345\n\
         deny contains \"b\"\ndeny contains \"a\"";
-    for (rule, expected) in [("object", r#"{"7":true,"a":[1.5,null,"x"],"b":[1,2,3]}"#), ("deny", r#"["a","b"]"#)] {
+    for (rule, expected) in [
+        ("object", r#"{"7":true,"a":[1.5,null,"x"],"b":[1,2,3]}"#),
+        ("deny", r#"["a","b"]"#),
+    ] {
         let (request, artifacts) = bare(rego, &format!("shape.{rule}"), &[]);
-        let evaluation = run(&request, &artifacts).unwrap_or_else(|error| panic!("{rule}: {error}"));
+        let evaluation =
+            run(&request, &artifacts).unwrap_or_else(|error| panic!("{rule}: {error}"));
         assert_eq!(String::from_utf8(evaluation.result).unwrap(), expected);
         let again = run(&request, &artifacts).unwrap();
         assert_eq!(again.result_hash, keccak256(expected));
     }
     let (request, artifacts) = bare(rego, "shape.never", &[]);
     let error = run(&request, &artifacts).unwrap_err();
-    assert_eq!((error.name(), error.code()), ("PolicyResultUndefined", -32615));
+    assert_eq!(
+        (error.name(), error.code()),
+        ("PolicyResultUndefined", -32615)
+    );
     assert_eq!(error.finality(), Finality::Final);
 }
 
@@ -248,7 +325,10 @@ fn strict_errors_and_conflicts_are_final() {
     for rule in ["type_error", "conflict", "hidden"] {
         let (request, artifacts) = bare(rego, &format!("strict.{rule}"), &[]);
         let error = run(&request, &artifacts).unwrap_err();
-        assert!(matches!(error, EvaluateError::RegoFailed { .. }), "{rule}: {error}");
+        assert!(
+            matches!(error, EvaluateError::RegoFailed { .. }),
+            "{rule}: {error}"
+        );
         assert_eq!(error.finality(), Finality::Final);
     }
 }
@@ -257,7 +337,10 @@ fn strict_errors_and_conflicts_are_final() {
 fn time_is_the_reference_blocks() {
     let (request, artifacts) = bare("package clock\nnow := time.now_ns()", "clock.now", &[]);
     let evaluation = run(&request, &artifacts).unwrap();
-    assert_eq!(String::from_utf8(evaluation.result).unwrap(), format!("{NOW}000000000"));
+    assert_eq!(
+        String::from_utf8(evaluation.result).unwrap(),
+        format!("{NOW}000000000")
+    );
 }
 
 #[test]
@@ -265,10 +348,19 @@ fn endless_rego_abstains() {
     let rego = "package slow\nimport rego.v1\n\
         n := count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); some c in numbers.range(1, 3000); a + b == c])";
     let (request, artifacts) = bare(rego, "slow.n", &[]);
-    let limits = MachineLimits { rego_wall: std::time::Duration::from_millis(200), ..MachineLimits::default() };
+    let limits = MachineLimits {
+        rego_wall: std::time::Duration::from_millis(200),
+        ..MachineLimits::default()
+    };
     let started = std::time::Instant::now();
-    let error = Evaluator::new(limits).unwrap().evaluate(&request, &artifacts, None).unwrap_err();
-    assert!(matches!(error, EvaluateError::WallClockExceeded { .. }), "{error}");
+    let error = Evaluator::new(limits)
+        .unwrap()
+        .evaluate(&request, &artifacts, None)
+        .unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::WallClockExceeded { .. }),
+        "{error}"
+    );
     assert_eq!(error.finality(), Finality::Abstain);
     assert!(started.elapsed() < std::time::Duration::from_secs(20));
 }

@@ -6,7 +6,10 @@ use std::{path::PathBuf, process::Command};
 
 #[test]
 fn the_example_component_is_built_from_its_source() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/examples/spend-limit");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/examples/spend-limit")
+        .canonicalize()
+        .unwrap();
     let committed = std::fs::read(folder.join("spend-ledger.wasm")).unwrap();
     assert!(committed.len() < 150_000, "{} bytes", committed.len());
 
@@ -34,7 +37,11 @@ fn the_example_component_is_built_from_its_source() {
         .env("CARGO_TARGET_DIR", scratch.join("component"))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let built = std::fs::read(&built).unwrap();
     assert!(
         built == committed,

@@ -12,7 +12,9 @@ fn vectors() -> Json {
 
 fn cases(list: &str) -> Vec<Vec<(String, String)>> {
     let vectors = vectors();
-    let Json::Array(cases) = &vectors.as_object().unwrap()[list] else { panic!("no list {list}") };
+    let Json::Array(cases) = &vectors.as_object().unwrap()[list] else {
+        panic!("no list {list}")
+    };
     cases
         .iter()
         .map(|case| {
@@ -20,7 +22,11 @@ fn cases(list: &str) -> Vec<Vec<(String, String)>> {
                 Json::String(text) => text.clone(),
                 other => panic!("{other:?}"),
             };
-            case.as_object().unwrap().iter().map(|(key, value)| (key.clone(), text(value))).collect()
+            case.as_object()
+                .unwrap()
+                .iter()
+                .map(|(key, value)| (key.clone(), text(value)))
+                .collect()
         })
         .collect()
 }
@@ -35,10 +41,19 @@ fn canonical_forms_match_the_vectors() {
     assert!(cases.len() > 35);
     for case in &cases {
         let name = field(case, "name");
-        let value = Json::parse(field(case, "input").as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let value = Json::parse(field(case, "input").as_bytes())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let canonical = value.canonical();
-        assert_eq!(String::from_utf8_lossy(&canonical), field(case, "canonical"), "{name}");
-        assert_eq!(hex::encode_prefixed(keccak256(&canonical)), field(case, "keccak256"), "{name}");
+        assert_eq!(
+            String::from_utf8_lossy(&canonical),
+            field(case, "canonical"),
+            "{name}"
+        );
+        assert_eq!(
+            hex::encode_prefixed(keccak256(&canonical)),
+            field(case, "keccak256"),
+            "{name}"
+        );
         // Canonical bytes are a fixed point.
         assert_eq!(Json::parse(&canonical).unwrap(), value, "{name}");
     }
@@ -49,14 +64,22 @@ fn refused_texts_are_refused() {
     let cases = cases("refused");
     assert!(cases.len() > 20);
     for case in &cases {
-        assert!(Json::parse(field(case, "input").as_bytes()).is_err(), "{}", field(case, "name"));
+        assert!(
+            Json::parse(field(case, "input").as_bytes()).is_err(),
+            "{}",
+            field(case, "name")
+        );
     }
 }
 
 #[test]
 fn errors_say_where_and_never_what() {
     for (text, offset, kind) in [
-        (&b"{\"secret\":1,\"secret\":2}"[..], 12, JsonErrorKind::DuplicateKey),
+        (
+            &b"{\"secret\":1,\"secret\":2}"[..],
+            12,
+            JsonErrorKind::DuplicateKey,
+        ),
         (b"[1,2", 4, JsonErrorKind::UnexpectedEnd),
         (b"[1,x]", 3, JsonErrorKind::UnexpectedCharacter),
         (b"1 2", 2, JsonErrorKind::TrailingBytes),
@@ -64,7 +87,12 @@ fn errors_say_where_and_never_what() {
         (b"\"a\\ud800\"", 2, JsonErrorKind::LoneSurrogate),
     ] {
         let error = Json::parse(text).unwrap_err();
-        assert_eq!((error.offset, error.kind), (offset, kind), "{}", String::from_utf8_lossy(text));
+        assert_eq!(
+            (error.offset, error.kind),
+            (offset, kind),
+            "{}",
+            String::from_utf8_lossy(text)
+        );
         assert!(!error.to_string().contains("secret"));
     }
     let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
@@ -78,7 +106,10 @@ fn binary64_values_become_exact() {
     assert_eq!(Json::from_f64(f64::NAN), None);
     assert_eq!(Json::from_f64(f64::INFINITY), None);
     assert_eq!(Json::from_f64(-0.0).unwrap().canonical(), b"0");
-    assert_eq!(Json::from_f64(1e21).unwrap().canonical(), b"1000000000000000000000");
+    assert_eq!(
+        Json::from_f64(1e21).unwrap().canonical(),
+        b"1000000000000000000000"
+    );
     assert_eq!(Json::from_f64(0.1).unwrap().canonical(), b"0.1");
 }
 

@@ -1,10 +1,11 @@
 //! The ingest check of components, by validation alone: compiling is slow and no verdict.
 
 use wasmparser::{
-    Encoding, Parser, Payload, Validator,
-    component_types::{ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentValType},
+    Encoding, Parser, Payload, PrimitiveValType, Validator,
+    component_types::{
+        ComponentDefinedType, ComponentEntityType, ComponentFuncType, ComponentValType,
+    },
     types::Types,
-    PrimitiveValType,
 };
 
 use super::{FEATURES, MAX_COMPONENT_BYTES};
@@ -17,25 +18,39 @@ use crate::error::ArtifactError;
 /// [`ArtifactError`]; every reason follows from the bytes.
 pub fn check_component(bytes: &[u8]) -> Result<(), ArtifactError> {
     if bytes.len() > MAX_COMPONENT_BYTES {
-        return Err(ArtifactError::TooLarge { got: bytes.len() as u64, limit: MAX_COMPONENT_BYTES as u64 });
+        return Err(ArtifactError::TooLarge {
+            got: bytes.len() as u64,
+            limit: MAX_COMPONENT_BYTES as u64,
+        });
     }
-    let invalid =
-        |error: wasmparser::BinaryReaderError| ArtifactError::InvalidComponent { reason: error.to_string() };
+    let invalid = |error: wasmparser::BinaryReaderError| ArtifactError::InvalidComponent {
+        reason: error.to_string(),
+    };
     match Parser::new(0).parse_all(bytes).next() {
-        Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => return Err(ArtifactError::CoreModule),
+        Some(Ok(Payload::Version {
+            encoding: Encoding::Module,
+            ..
+        })) => return Err(ArtifactError::CoreModule),
         Some(Ok(_)) => {}
         Some(Err(error)) => return Err(invalid(error)),
-        None => return Err(ArtifactError::InvalidComponent { reason: "empty".to_owned() }),
+        None => {
+            return Err(ArtifactError::InvalidComponent {
+                reason: "empty".to_owned(),
+            });
+        }
     }
     // Imports before validation: a component for an unsupported host should hear of that first.
     imports(bytes)?;
-    let types = Validator::new_with_features(FEATURES).validate_all(bytes).map_err(invalid)?;
+    let types = Validator::new_with_features(FEATURES)
+        .validate_all(bytes)
+        .map_err(invalid)?;
     export(&types)
 }
 
 fn imports(bytes: &[u8]) -> Result<(), ArtifactError> {
-    let invalid =
-        |error: wasmparser::BinaryReaderError| ArtifactError::InvalidComponent { reason: error.to_string() };
+    let invalid = |error: wasmparser::BinaryReaderError| ArtifactError::InvalidComponent {
+        reason: error.to_string(),
+    };
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(invalid)? {
@@ -68,17 +83,30 @@ fn imports(bytes: &[u8]) -> Result<(), ArtifactError> {
 /// Whether an interface is provided, else why not.
 fn allowed(name: &str) -> Result<(), &'static str> {
     let (path, version) = name.split_once('@').ok_or("it has no version")?;
-    let (package, interface) = path.split_once('/').ok_or("it is no interface of a package")?;
+    let (package, interface) = path
+        .split_once('/')
+        .ok_or("it is no interface of a package")?;
     match (package, interface, version) {
         ("newton:provider", "http" | "secrets", "0.1.0" | "0.2.0") => Ok(()),
-        ("newton:provider", "http" | "secrets", _) => Err("versions 0.1.0 and 0.2.0 of newton:provider are provided"),
+        ("newton:provider", "http" | "secrets", _) => {
+            Err("versions 0.1.0 and 0.2.0 of newton:provider are provided")
+        }
         ("newton:provider", "tlsn", _) => Err("TLS notary proofs (tlsn) are not supported yet"),
         ("newton:provider", ..) => Err("newton:provider has the interfaces http and secrets"),
         ("wasi:http", ..) => Err("wasi:http is not provided: use newton:provider/http"),
-        ("wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem" | "wasi:sockets", _, version) => {
-            let patch = version.strip_prefix("0.2.").ok_or("WASI 0.2 is provided, no other version")?;
+        (
+            "wasi:io" | "wasi:cli" | "wasi:clocks" | "wasi:random" | "wasi:filesystem"
+            | "wasi:sockets",
+            _,
+            version,
+        ) => {
+            let patch = version
+                .strip_prefix("0.2.")
+                .ok_or("WASI 0.2 is provided, no other version")?;
             let is_number = !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
-            is_number.then_some(()).ok_or("WASI 0.2 is provided, no other version")
+            is_number
+                .then_some(())
+                .ok_or("WASI 0.2 is provided, no other version")
         }
         _ => Err("no such interface is provided"),
     }
@@ -88,11 +116,19 @@ fn export(types: &Types) -> Result<(), ArtifactError> {
     let types = types.as_ref();
     let function = match types.component_item_for_export("run").map(|item| item.ty) {
         Some(ComponentEntityType::Func(function)) => &types[function],
-        Some(_) => return Err(ArtifactError::RunType { got: "no function".to_owned() }),
+        Some(_) => {
+            return Err(ArtifactError::RunType {
+                got: "no function".to_owned(),
+            });
+        }
         None => return Err(ArtifactError::RunMissing),
     };
     let string = ComponentValType::Primitive(PrimitiveValType::String);
-    let takes_string = function.params.len() == 1 && function.params.iter().all(|(_, param)| same(*param, string));
+    let takes_string = function.params.len() == 1
+        && function
+            .params
+            .iter()
+            .all(|(_, param)| same(*param, string));
     let gives_result = match function.result {
         Some(ComponentValType::Type(id)) => matches!(
             &types[id],
@@ -104,13 +140,18 @@ fn export(types: &Types) -> Result<(), ArtifactError> {
     if takes_string && gives_result && !function.async_ {
         return Ok(());
     }
-    Err(ArtifactError::RunType { got: describe(function) })
+    Err(ArtifactError::RunType {
+        got: describe(function),
+    })
 }
 
 const fn same(left: ComponentValType, right: ComponentValType) -> bool {
     matches!(
         (left, right),
-        (ComponentValType::Primitive(PrimitiveValType::String), ComponentValType::Primitive(PrimitiveValType::String))
+        (
+            ComponentValType::Primitive(PrimitiveValType::String),
+            ComponentValType::Primitive(PrimitiveValType::String)
+        )
     )
 }
 
@@ -119,8 +160,20 @@ fn describe(function: &ComponentFuncType) -> String {
         ComponentValType::Primitive(primitive) => format!("{primitive:?}").to_lowercase(),
         ComponentValType::Type(_) => "…".to_owned(),
     };
-    let params: Vec<String> = function.params.iter().map(|(name, ty)| format!("{name}: {}", value(ty))).collect();
-    let result = function.result.as_ref().map(|ty| format!(" -> {}", value(ty))).unwrap_or_default();
-    let kind = if function.async_ { "async func" } else { "func" };
+    let params: Vec<String> = function
+        .params
+        .iter()
+        .map(|(name, ty)| format!("{name}: {}", value(ty)))
+        .collect();
+    let result = function
+        .result
+        .as_ref()
+        .map(|ty| format!(" -> {}", value(ty)))
+        .unwrap_or_default();
+    let kind = if function.async_ {
+        "async func"
+    } else {
+        "func"
+    };
     format!("{kind}({}){result}", params.join(", "))
 }

@@ -6,7 +6,8 @@ use alloy_primitives::B256;
 use wasmtime::{
     Engine, ResourceLimiter, StoreContextMut,
     component::{
-        Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable, types::ComponentItem,
+        Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable,
+        types::ComponentItem,
     },
 };
 
@@ -88,8 +89,16 @@ impl fmt::Display for Stop {
 impl std::error::Error for Stop {}
 
 impl ResourceLimiter for Host {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory.saturating_sub(current as u64).saturating_add(desired as u64);
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self
+            .memory
+            .saturating_sub(current as u64)
+            .saturating_add(desired as u64);
         if total > self.limits.memory_bytes {
             return Err(Stop::Limit(ComponentLimit::Memory, self.limits.memory_bytes).into());
         }
@@ -102,10 +111,20 @@ impl ResourceLimiter for Host {
         Err(Stop::OutOfMemory.into())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.elements.saturating_sub(current as u64).saturating_add(desired as u64);
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let total = self
+            .elements
+            .saturating_sub(current as u64)
+            .saturating_add(desired as u64);
         if total > self.limits.table_elements {
-            return Err(Stop::Limit(ComponentLimit::TableElements, self.limits.table_elements).into());
+            return Err(
+                Stop::Limit(ComponentLimit::TableElements, self.limits.table_elements).into(),
+            );
         }
         self.elements = total;
         Ok(true)
@@ -130,16 +149,28 @@ impl ResourceLimiter for Host {
 
 /// Links a component against the host: everything that is provided is provided under the exact name imported, everything else
 /// of WASI answers with [`Stop::Denied`] when called.
-pub(super) fn link(engine: &Engine, component: &Component) -> Result<InstancePre<Host>, ArtifactError> {
+pub(super) fn link(
+    engine: &Engine,
+    component: &Component,
+) -> Result<InstancePre<Host>, ArtifactError> {
     let mut linker = Linker::<Host>::new(engine);
-    let result = define(engine, &mut linker, component).and_then(|()| linker.instantiate_pre(component));
+    let result =
+        define(engine, &mut linker, component).and_then(|()| linker.instantiate_pre(component));
     // The check at ingestion knows names, this knows types: an interface of the right name with other functions ends here.
-    result.map_err(|error| ArtifactError::InvalidComponent { reason: format!("does not link: {error:#}") })
+    result.map_err(|error| ArtifactError::InvalidComponent {
+        reason: format!("does not link: {error:#}"),
+    })
 }
 
-fn define(engine: &Engine, linker: &mut Linker<Host>, component: &Component) -> wasmtime::Result<()> {
+fn define(
+    engine: &Engine,
+    linker: &mut Linker<Host>,
+    component: &Component,
+) -> wasmtime::Result<()> {
     for (name, import) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            continue;
+        };
         let path = name.split('@').next().unwrap_or(name);
         let mut instance = linker.instance(name)?;
         for (item, export) in interface.exports(engine) {
@@ -147,13 +178,19 @@ fn define(engine: &Engine, linker: &mut Linker<Host>, component: &Component) -> 
                 ComponentItem::Resource(_) => wasi::define_resource(&mut instance, item)?,
                 ComponentItem::ComponentFunc(_) => {
                     let defined = match (path, item) {
-                        ("newton:provider/http", "fetch") => instance.func_wrap("fetch", fetch).map(|()| true)?,
-                        ("newton:provider/secrets", "get") => instance.func_wrap("get", secrets).map(|()| true)?,
+                        ("newton:provider/http", "fetch") => {
+                            instance.func_wrap("fetch", fetch).map(|()| true)?
+                        }
+                        ("newton:provider/secrets", "get") => {
+                            instance.func_wrap("get", secrets).map(|()| true)?
+                        }
                         _ => wasi::define_function(&mut instance, path, item)?,
                     };
                     if !defined {
                         let denied = format!("{name}#{item}");
-                        instance.func_new(item, move |_, _, _, _| Err(Stop::Denied(denied.clone()).into()))?;
+                        instance.func_new(item, move |_, _, _, _| {
+                            Err(Stop::Denied(denied.clone()).into())
+                        })?;
                     }
                 }
                 _ => {}
@@ -193,7 +230,11 @@ fn fetch(
     let host = store.data_mut();
     let requests = host.exchanges.len() as u64;
     if requests >= u64::from(host.limits.http_requests) {
-        return Err(Stop::Limit(ComponentLimit::HttpRequests, u64::from(host.limits.http_requests)).into());
+        return Err(Stop::Limit(
+            ComponentLimit::HttpRequests,
+            u64::from(host.limits.http_requests),
+        )
+        .into());
     }
     let request = HttpRequest {
         url: request.url,
@@ -206,17 +247,37 @@ fn fetch(
         return Err(Stop::Limit(ComponentLimit::HttpRequest, allowed).into());
     }
     let fetcher = host.http.clone().ok_or(Stop::HttpUnavailable)?;
-    let outcome = fetcher.fetch(&request, allowed).map_err(|_| Stop::HttpUnavailable)?;
-    if outcome.as_ref().is_ok_and(|response| response.body.len() as u64 > allowed) {
+    let outcome = fetcher
+        .fetch(&request, allowed)
+        .map_err(|_| Stop::HttpUnavailable)?;
+    if outcome
+        .as_ref()
+        .is_ok_and(|response| response.body.len() as u64 > allowed)
+    {
         return Err(Stop::Limit(ComponentLimit::HttpResponse, allowed).into());
     }
     host.exchanges.push(Exchange::new(&request, &outcome));
-    Ok((outcome.map(|HttpResponse { status, headers, body }| WireResponse { status, headers, body }),))
+    Ok((outcome.map(
+        |HttpResponse {
+             status,
+             headers,
+             body,
+         }| WireResponse {
+            status,
+            headers,
+            body,
+        },
+    ),))
 }
 
-fn secrets(store: StoreContextMut<'_, Host>, (): ()) -> wasmtime::Result<(Result<WireSecrets, String>,)> {
+fn secrets(
+    store: StoreContextMut<'_, Host>,
+    (): (),
+) -> wasmtime::Result<(Result<WireSecrets, String>,)> {
     Ok((match &store.data().secrets {
-        Some(secrets) => Ok(WireSecrets { value: secrets.expose().to_vec() }),
+        Some(secrets) => Ok(WireSecrets {
+            value: secrets.expose().to_vec(),
+        }),
         None => Err(NO_SECRETS.to_owned()),
     },))
 }

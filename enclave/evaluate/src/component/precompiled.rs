@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use alloy_primitives::{B256, keccak256};
 
-use super::{Compiled, CompileError, Components, check_component};
+use super::{CompileError, Compiled, Components, check_component};
 use crate::error::{EvaluateError, Stage};
 
 impl Components {
@@ -17,7 +17,9 @@ impl Components {
     pub fn precompile(&self, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
         check_component(bytes).map_err(CompileError::Refused)?;
         self.engine.precompile_component(bytes).map_err(|error| {
-            CompileError::Failed(EvaluateError::Internal { reason: format!("{}: {error:#}", Stage::Compile) })
+            CompileError::Failed(EvaluateError::Internal {
+                reason: format!("{}: {error:#}", Stage::Compile),
+            })
         })
     }
 
@@ -32,9 +34,12 @@ impl Components {
     /// When the bytes were made by another engine.
     pub unsafe fn load(&self, bytes: &[u8]) -> Result<Compiled, CompileError> {
         // SAFETY: the caller vouches for the bytes.
-        let component = unsafe { wasmtime::component::Component::deserialize(&self.engine, bytes) }.map_err(|error| {
-            CompileError::Failed(EvaluateError::Internal { reason: format!("precompiled component: {error:#}") })
-        })?;
+        let component = unsafe { wasmtime::component::Component::deserialize(&self.engine, bytes) }
+            .map_err(|error| {
+                CompileError::Failed(EvaluateError::Internal {
+                    reason: format!("precompiled component: {error:#}"),
+                })
+            })?;
         self.link(&component).map_err(CompileError::Refused)
     }
 
@@ -42,7 +47,9 @@ impl Components {
     #[must_use]
     pub fn fingerprint(&self) -> B256 {
         let mut collect = Collect(b"newton.engine-fingerprint.v1".to_vec());
-        self.engine.precompile_compatibility_hash().hash(&mut collect);
+        self.engine
+            .precompile_compatibility_hash()
+            .hash(&mut collect);
         keccak256(&collect.0)
     }
 }
@@ -56,7 +63,8 @@ impl Hasher for Collect {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.0
+            .extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         self.0.extend_from_slice(bytes);
     }
 }

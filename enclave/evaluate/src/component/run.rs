@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use alloy_primitives::{B256, keccak256};
 use wasmtime::{Store, Trap, component::WasmStr};
 
-use super::{Compiled, Components, host::{Host, Stop}, ticker::TICK};
+use super::{
+    Compiled, Components,
+    host::{Host, Stop},
+    ticker::TICK,
+};
 use crate::{
     error::{ComponentLimit, EvaluateError, Stage},
     request::SecretBytes,
@@ -53,20 +57,38 @@ impl Components {
     /// # Errors
     /// [`EvaluateError::DataProviderFailed`] and [`EvaluateError::ComponentLimitExceeded`] are final, the rest abstains.
     pub fn run(&self, component: &Compiled, run: Run<'_>) -> Result<RunOutput, EvaluateError> {
-        let Run { instance_id, task_id, now_seconds, input, secrets, http, limits, wall } = run;
-        let host = Host::new(limits, seed(task_id, instance_id), now_seconds, secrets, http);
+        let Run {
+            instance_id,
+            task_id,
+            now_seconds,
+            input,
+            secrets,
+            http,
+            limits,
+            wall,
+        } = run;
+        let host = Host::new(
+            limits,
+            seed(task_id, instance_id),
+            now_seconds,
+            secrets,
+            http,
+        );
         let mut store = Store::new(&self.engine, host);
         store.limiter(|host| host);
         store.set_hostcall_fuel(BOUNDARY_BYTES);
         let classify = |error: &wasmtime::Error| classify(error, instance_id, limits, wall);
-        store.set_fuel(limits.fuel).map_err(|error| classify(&error))?;
+        store
+            .set_fuel(limits.fuel)
+            .map_err(|error| classify(&error))?;
         let ticks = wall.as_millis().div_ceil(TICK.as_millis()) + 1;
         store.set_epoch_deadline(u64::try_from(ticks).unwrap_or(u64::MAX));
         let _ticking = self.ticker().run();
 
         let outcome = (|| {
             let instance = component.pre.instantiate(&mut store)?;
-            let function = instance.get_typed_func::<(&str,), (Result<WasmStr, WasmStr>,)>(&mut store, "run")?;
+            let function = instance
+                .get_typed_func::<(&str,), (Result<WasmStr, WasmStr>,)>(&mut store, "run")?;
             let (result,) = function.call(&mut store, (input,))?;
             let (is_ok, text) = match &result {
                 Ok(text) => (true, text),
@@ -79,31 +101,59 @@ impl Components {
             }
             Ok((is_ok, text.into_owned()))
         })();
-        let fuel_used = limits.fuel.saturating_sub(store.get_fuel().unwrap_or_default());
+        let fuel_used = limits
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or_default());
         let (is_ok, text) = outcome.map_err(|error: wasmtime::Error| classify(&error))?;
         if !is_ok {
-            return Err(EvaluateError::DataProviderFailed { instance: instance_id, reason: capped(&text) });
+            return Err(EvaluateError::DataProviderFailed {
+                instance: instance_id,
+                reason: capped(&text),
+            });
         }
         let exchanges = std::mem::take(&mut store.data_mut().exchanges);
-        Ok(RunOutput { output: text, exchanges, fuel_used })
+        Ok(RunOutput {
+            output: text,
+            exchanges,
+            fuel_used,
+        })
     }
 }
 
 /// The random seed: keccak256("newton.component-random.v1" ‖ taskId ‖ dataInstanceId).
 fn seed(task_id: B256, instance_id: B256) -> B256 {
-    keccak256([b"newton.component-random.v1".as_slice(), task_id.as_slice(), instance_id.as_slice()].concat())
+    keccak256(
+        [
+            b"newton.component-random.v1".as_slice(),
+            task_id.as_slice(),
+            instance_id.as_slice(),
+        ]
+        .concat(),
+    )
 }
 
-fn classify(error: &wasmtime::Error, instance: B256, limits: RuleLimits, wall: Duration) -> EvaluateError {
-    let limit = |limit, allowed| EvaluateError::ComponentLimitExceeded { instance, limit, allowed };
+fn classify(
+    error: &wasmtime::Error,
+    instance: B256,
+    limits: RuleLimits,
+    wall: Duration,
+) -> EvaluateError {
+    let limit = |limit, allowed| EvaluateError::ComponentLimitExceeded {
+        instance,
+        limit,
+        allowed,
+    };
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Limit(which, allowed) => limit(*which, *allowed),
             Stop::HttpUnavailable => EvaluateError::HttpUnavailable { instance },
-            Stop::OutOfMemory => EvaluateError::OutOfMemory { stage: Stage::Component },
-            Stop::Denied(_) | Stop::Exited(_) => {
-                EvaluateError::DataProviderFailed { instance, reason: stop.to_string() }
-            }
+            Stop::OutOfMemory => EvaluateError::OutOfMemory {
+                stage: Stage::Component,
+            },
+            Stop::Denied(_) | Stop::Exited(_) => EvaluateError::DataProviderFailed {
+                instance,
+                reason: stop.to_string(),
+            },
         };
     }
     match error.downcast_ref::<Trap>() {
@@ -112,7 +162,9 @@ fn classify(error: &wasmtime::Error, instance: B256, limits: RuleLimits, wall: D
             stage: Stage::Component,
             limit_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         },
-        Some(Trap::StackOverflow) => EvaluateError::StackExhausted { stage: Stage::Component },
+        Some(Trap::StackOverflow) => EvaluateError::StackExhausted {
+            stage: Stage::Component,
+        },
         Some(
             trap @ (Trap::MemoryOutOfBounds
             | Trap::HeapMisaligned
@@ -129,11 +181,18 @@ fn classify(error: &wasmtime::Error, instance: B256, limits: RuleLimits, wall: D
             | Trap::InvalidChar
             | Trap::StringOutOfBounds
             | Trap::ListOutOfBounds),
-        ) => EvaluateError::DataProviderFailed { instance, reason: capped(&trap.to_string()) },
+        ) => EvaluateError::DataProviderFailed {
+            instance,
+            reason: capped(&trap.to_string()),
+        },
         // What is not known to follow from the bytes alone must not be signed: an allocation that the machine refused at
         // instantiation looks like this too.
-        Some(_) | None if error.is::<wasmtime::OutOfMemory>() => EvaluateError::OutOfMemory { stage: Stage::Component },
-        Some(_) | None => EvaluateError::Internal { reason: capped(&format!("{}: {error:#}", Stage::Component)) },
+        Some(_) | None if error.is::<wasmtime::OutOfMemory>() => EvaluateError::OutOfMemory {
+            stage: Stage::Component,
+        },
+        Some(_) | None => EvaluateError::Internal {
+            reason: capped(&format!("{}: {error:#}", Stage::Component)),
+        },
     }
 }
 

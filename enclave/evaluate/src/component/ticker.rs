@@ -30,14 +30,20 @@ struct State {
 
 impl Ticker {
     pub(super) fn start(engine: Engine) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let thread_shared = Arc::clone(&shared);
-        thread::Builder::new().name("epoch".to_owned()).stack_size(64 << 10).spawn(move || {
-            while thread_shared.wait_for_work() {
-                thread::sleep(TICK);
-                engine.increment_epoch();
-            }
-        })?;
+        thread::Builder::new()
+            .name("epoch".to_owned())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                while thread_shared.wait_for_work() {
+                    thread::sleep(TICK);
+                    engine.increment_epoch();
+                }
+            })?;
         Ok(Self { shared })
     }
 

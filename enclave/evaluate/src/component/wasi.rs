@@ -62,7 +62,10 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) const fn new(seconds: u64) -> Self {
-        Self { seconds, monotonic: seconds.saturating_mul(1_000_000_000) }
+        Self {
+            seconds,
+            monotonic: seconds.saturating_mul(1_000_000_000),
+        }
     }
 }
 
@@ -98,7 +101,10 @@ struct Datetime {
 
 /// Defines a resource type by its name. Names are unique over WASI's interfaces; where one interface uses another's resource it must be
 /// the same type.
-pub(super) fn define_resource(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<()> {
+pub(super) fn define_resource(
+    instance: &mut LinkerInstance<'_, Host>,
+    name: &str,
+) -> wasmtime::Result<()> {
     let ty = match name {
         "error" => ResourceType::host::<IoError>(),
         "pollable" => ResourceType::host::<Pollable>(),
@@ -130,7 +136,9 @@ pub(super) fn define_function(
         "wasi:io/error" | "wasi:io/poll" => poll(instance, name),
         "wasi:io/streams" => streams(instance, name),
         "wasi:clocks/monotonic-clock" | "wasi:clocks/wall-clock" => clocks(instance, path, name),
-        "wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed" => random(instance, name),
+        "wasi:random/random" | "wasi:random/insecure" | "wasi:random/insecure-seed" => {
+            random(instance, name)
+        }
         "wasi:filesystem/preopens" if name == "get-directories" => {
             instance.func_wrap(name, |_: StoreContextMut<'_, Host>, (): ()| {
                 Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
@@ -147,27 +155,40 @@ type Store<'a> = StoreContextMut<'a, Host>;
 fn cli(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<bool> {
     match name {
         "get-environment" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Vec::<(String, String)>::new(),)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((Vec::<(String, String)>::new(),))
+            })?;
         }
-        "get-arguments" => instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Vec::<String>::new(),)))?,
+        "get-arguments" => {
+            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Vec::<String>::new(),)))?
+        }
         "initial-cwd" => instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((None::<String>,)))?,
         "get-stdin" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Resource::<InputStream>::new_own(0),)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((Resource::<InputStream>::new_own(0),))
+            })?;
         }
         "get-stdout" | "get-stderr" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Resource::<OutputStream>::new_own(0),)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((Resource::<OutputStream>::new_own(0),))
+            })?;
         }
         "get-terminal-stdin" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((None::<Resource<TerminalInput>>,)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((None::<Resource<TerminalInput>>,))
+            })?;
         }
         "get-terminal-stdout" | "get-terminal-stderr" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((None::<Resource<TerminalOutput>>,)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((None::<Resource<TerminalOutput>>,))
+            })?;
         }
         "exit" => instance.func_wrap(name, |_: Store<'_>, (status,): (Result<(), ()>,)| {
             Err::<(), _>(Stop::Exited(u8::from(status.is_err())).into())
         })?,
-        "exit-with-code" => instance
-            .func_wrap(name, |_: Store<'_>, (status,): (u8,)| Err::<(), _>(Stop::Exited(status).into()))?,
+        "exit-with-code" => instance.func_wrap(name, |_: Store<'_>, (status,): (u8,)| {
+            Err::<(), _>(Stop::Exited(status).into())
+        })?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -176,36 +197,52 @@ fn cli(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<
 fn poll(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<bool> {
     match name {
         "[method]error.to-debug-string" => {
-            instance.func_wrap(name, |_: Store<'_>, (_,): (Resource<IoError>,)| Ok((String::new(),)))?;
+            instance.func_wrap(name, |_: Store<'_>, (_,): (Resource<IoError>,)| {
+                Ok((String::new(),))
+            })?;
         }
         "[method]pollable.ready" => {
-            instance.func_wrap(name, |mut store: Store<'_>, (pollable,): (Resource<Pollable>,)| {
-                let host = store.data_mut();
-                let at = host.table.get(&pollable)?.at;
-                Ok((at.is_none_or(|at| at <= host.clock.monotonic),))
-            })?;
+            instance.func_wrap(
+                name,
+                |mut store: Store<'_>, (pollable,): (Resource<Pollable>,)| {
+                    let host = store.data_mut();
+                    let at = host.table.get(&pollable)?.at;
+                    Ok((at.is_none_or(|at| at <= host.clock.monotonic),))
+                },
+            )?;
         }
         "[method]pollable.block" => {
-            instance.func_wrap(name, |mut store: Store<'_>, (pollable,): (Resource<Pollable>,)| {
-                let host = store.data_mut();
-                let at = host.table.get(&pollable)?.at;
-                host.clock.monotonic = host.clock.monotonic.max(at.unwrap_or(0));
-                Ok(())
-            })?;
+            instance.func_wrap(
+                name,
+                |mut store: Store<'_>, (pollable,): (Resource<Pollable>,)| {
+                    let host = store.data_mut();
+                    let at = host.table.get(&pollable)?.at;
+                    host.clock.monotonic = host.clock.monotonic.max(at.unwrap_or(0));
+                    Ok(())
+                },
+            )?;
         }
-        "poll" => instance.func_wrap(name, |mut store: Store<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
-            let host = store.data_mut();
-            let mut instants = Vec::with_capacity(pollables.len());
-            for pollable in &pollables {
-                instants.push(host.table.get(pollable)?.at.unwrap_or(0));
-            }
-            // Nothing else can become ready, so the earliest instant is where the wait ends. An empty list is a caller's error.
-            let earliest =
-                instants.iter().min().copied().ok_or_else(|| Stop::Denied("poll of an empty list".to_owned()))?;
-            host.clock.monotonic = host.clock.monotonic.max(earliest);
-            let ready = (0u32..).zip(&instants).filter(|(_, at)| **at <= host.clock.monotonic);
-            Ok((ready.map(|(index, _)| index).collect::<Vec<u32>>(),))
-        })?,
+        "poll" => instance.func_wrap(
+            name,
+            |mut store: Store<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
+                let host = store.data_mut();
+                let mut instants = Vec::with_capacity(pollables.len());
+                for pollable in &pollables {
+                    instants.push(host.table.get(pollable)?.at.unwrap_or(0));
+                }
+                // Nothing else can become ready, so the earliest instant is where the wait ends. An empty list is a caller's error.
+                let earliest = instants
+                    .iter()
+                    .min()
+                    .copied()
+                    .ok_or_else(|| Stop::Denied("poll of an empty list".to_owned()))?;
+                host.clock.monotonic = host.clock.monotonic.max(earliest);
+                let ready = (0u32..)
+                    .zip(&instants)
+                    .filter(|(_, at)| **at <= host.clock.monotonic);
+                Ok((ready.map(|(index, _)| index).collect::<Vec<u32>>(),))
+            },
+        )?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -215,20 +252,32 @@ fn streams(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Res
     let subscribe = |mut store: Store<'_>| pollable(store.data_mut(), None);
     match name {
         "[method]input-stream.read" | "[method]input-stream.blocking-read" => {
-            instance.func_wrap(name, |_: Store<'_>, (_, _): (Resource<InputStream>, u64)| {
-                Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
-            })?;
+            instance.func_wrap(
+                name,
+                |_: Store<'_>, (_, _): (Resource<InputStream>, u64)| {
+                    Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
+                },
+            )?;
         }
         "[method]input-stream.skip" | "[method]input-stream.blocking-skip" => {
-            instance.func_wrap(name, |_: Store<'_>, (_, _): (Resource<InputStream>, u64)| {
-                Ok((Err::<u64, _>(StreamError::Closed),))
-            })?;
+            instance.func_wrap(
+                name,
+                |_: Store<'_>, (_, _): (Resource<InputStream>, u64)| {
+                    Ok((Err::<u64, _>(StreamError::Closed),))
+                },
+            )?;
         }
         "[method]input-stream.subscribe" => {
-            instance.func_wrap(name, move |store: Store<'_>, (_,): (Resource<InputStream>,)| subscribe(store))?;
+            instance.func_wrap(
+                name,
+                move |store: Store<'_>, (_,): (Resource<InputStream>,)| subscribe(store),
+            )?;
         }
         "[method]output-stream.subscribe" => {
-            instance.func_wrap(name, move |store: Store<'_>, (_,): (Resource<OutputStream>,)| subscribe(store))?;
+            instance.func_wrap(
+                name,
+                move |store: Store<'_>, (_,): (Resource<OutputStream>,)| subscribe(store),
+            )?;
         }
         "[method]output-stream.check-write" => {
             instance.func_wrap(name, |_: Store<'_>, (_,): (Resource<OutputStream>,)| {
@@ -236,19 +285,26 @@ fn streams(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Res
             })?;
         }
         "[method]output-stream.write" | "[method]output-stream.blocking-write-and-flush" => {
-            instance.func_wrap(name, |_: Store<'_>, (_, _): (Resource<OutputStream>, Vec<u8>)| {
-                Ok((Ok::<(), StreamError>(()),))
-            })?;
+            instance.func_wrap(
+                name,
+                |_: Store<'_>, (_, _): (Resource<OutputStream>, Vec<u8>)| {
+                    Ok((Ok::<(), StreamError>(()),))
+                },
+            )?;
         }
         "[method]output-stream.flush" | "[method]output-stream.blocking-flush" => {
             instance.func_wrap(name, |_: Store<'_>, (_,): (Resource<OutputStream>,)| {
                 Ok((Ok::<(), StreamError>(()),))
             })?;
         }
-        "[method]output-stream.write-zeroes" | "[method]output-stream.blocking-write-zeroes-and-flush" => {
-            instance.func_wrap(name, |_: Store<'_>, (_, _): (Resource<OutputStream>, u64)| {
-                Ok((Ok::<(), StreamError>(()),))
-            })?;
+        "[method]output-stream.write-zeroes"
+        | "[method]output-stream.blocking-write-zeroes-and-flush" => {
+            instance.func_wrap(
+                name,
+                |_: Store<'_>, (_, _): (Resource<OutputStream>, u64)| {
+                    Ok((Ok::<(), StreamError>(()),))
+                },
+            )?;
         }
         _ => return Ok(false),
     }
@@ -261,10 +317,16 @@ fn pollable(host: &mut Host, at: Option<u64>) -> wasmtime::Result<(Resource<Poll
     Ok((host.table.push(Pollable { at }).map_err(full)?,))
 }
 
-fn clocks(instance: &mut LinkerInstance<'_, Host>, path: &str, name: &str) -> wasmtime::Result<bool> {
+fn clocks(
+    instance: &mut LinkerInstance<'_, Host>,
+    path: &str,
+    name: &str,
+) -> wasmtime::Result<bool> {
     match (path, name) {
         ("wasi:clocks/monotonic-clock", "now") => {
-            instance.func_wrap(name, |store: Store<'_>, (): ()| Ok((store.data().clock.monotonic,)))?;
+            instance.func_wrap(name, |store: Store<'_>, (): ()| {
+                Ok((store.data().clock.monotonic,))
+            })?;
         }
         ("wasi:clocks/monotonic-clock", "resolution") => {
             instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((1u64,)))?;
@@ -283,11 +345,19 @@ fn clocks(instance: &mut LinkerInstance<'_, Host>, path: &str, name: &str) -> wa
         }
         ("wasi:clocks/wall-clock", "now") => {
             instance.func_wrap(name, |store: Store<'_>, (): ()| {
-                Ok((Datetime { seconds: store.data().clock.seconds, nanoseconds: 0 },))
+                Ok((Datetime {
+                    seconds: store.data().clock.seconds,
+                    nanoseconds: 0,
+                },))
             })?;
         }
         ("wasi:clocks/wall-clock", "resolution") => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Datetime { seconds: 1, nanoseconds: 0 },)))?;
+            instance.func_wrap(name, |_: Store<'_>, (): ()| {
+                Ok((Datetime {
+                    seconds: 1,
+                    nanoseconds: 0,
+                },))
+            })?;
         }
         _ => return Ok(false),
     }
@@ -312,7 +382,9 @@ fn random(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Resu
             })?;
         }
         "get-random-u64" | "get-insecure-random-u64" => {
-            instance.func_wrap(name, |mut store: Store<'_>, (): ()| Ok((store.data_mut().random.word(),)))?;
+            instance.func_wrap(name, |mut store: Store<'_>, (): ()| {
+                Ok((store.data_mut().random.word(),))
+            })?;
         }
         "insecure-seed" => instance.func_wrap(name, |mut store: Store<'_>, (): ()| {
             let random = &mut store.data_mut().random;

@@ -25,11 +25,22 @@ struct Entry<V> {
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     pub(super) fn new(budget: u64) -> Self {
-        Self { budget, inner: Mutex::new(Inner { entries: HashMap::new(), bytes: 0, clock: 0 }) }
+        Self {
+            budget,
+            inner: Mutex::new(Inner {
+                entries: HashMap::new(),
+                bytes: 0,
+                clock: 0,
+            }),
+        }
     }
 
     /// The cached value, or what `make` gives with its size, which is then kept. Errors are not kept.
-    pub(super) fn fetch<E>(&self, key: &K, make: impl FnOnce() -> Result<(V, u64), E>) -> Result<Arc<V>, E> {
+    pub(super) fn fetch<E>(
+        &self,
+        key: &K,
+        make: impl FnOnce() -> Result<(V, u64), E>,
+    ) -> Result<Arc<V>, E> {
         if let Some(value) = self.touch(key) {
             return Ok(value);
         }
@@ -55,8 +66,14 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         while inner.bytes + bytes > self.budget {
-            let oldest = inner.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
-            let Some(gone) = oldest.and_then(|key| inner.entries.remove(&key)) else { break };
+            let oldest = inner
+                .entries
+                .iter()
+                .min_by_key(|(_, entry)| entry.used)
+                .map(|(key, _)| key.clone());
+            let Some(gone) = oldest.and_then(|key| inner.entries.remove(&key)) else {
+                break;
+            };
             inner.bytes -= gone.bytes;
         }
         inner.clock += 1;

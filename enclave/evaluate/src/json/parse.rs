@@ -58,8 +58,10 @@ pub enum JsonErrorKind {
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| JsonError { offset: error.valid_up_to() as u64, kind: JsonErrorKind::NotUtf8 })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError {
+        offset: error.valid_up_to() as u64,
+        kind: JsonErrorKind::NotUtf8,
+    })?;
     let mut parser = Parser { text, bytes, at: 0 };
     parser.space();
     let value = parser.value(0)?;
@@ -78,7 +80,10 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     const fn error(&self, kind: JsonErrorKind) -> JsonError {
-        JsonError { offset: self.at as u64, kind }
+        JsonError {
+            offset: self.at as u64,
+            kind,
+        }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -174,7 +179,10 @@ impl Parser<'_> {
             self.space();
             match members.entry(key) {
                 Entry::Occupied(_) => {
-                    return Err(JsonError { offset: key_at as u64, kind: JsonErrorKind::DuplicateKey });
+                    return Err(JsonError {
+                        offset: key_at as u64,
+                        kind: JsonErrorKind::DuplicateKey,
+                    });
                 }
                 Entry::Vacant(entry) => {
                     let value = self.value(depth)?;
@@ -199,7 +207,8 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let start = self.at;
-            while matches!(self.peek(), Some(byte) if byte != b'"' && byte != b'\\' && byte >= 0x20) {
+            while matches!(self.peek(), Some(byte) if byte != b'"' && byte != b'\\' && byte >= 0x20)
+            {
                 self.at += 1;
             }
             // Both ends stand beside ASCII bytes, so they are character boundaries.
@@ -219,7 +228,9 @@ impl Parser<'_> {
     fn escape(&mut self) -> Result<char, JsonError> {
         let start = self.at;
         self.at += 1;
-        let byte = self.peek().ok_or_else(|| self.error(JsonErrorKind::UnexpectedEnd))?;
+        let byte = self
+            .peek()
+            .ok_or_else(|| self.error(JsonErrorKind::UnexpectedEnd))?;
         self.at += 1;
         Ok(match byte {
             b'"' => '"',
@@ -231,7 +242,10 @@ impl Parser<'_> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let lone = JsonError { offset: start as u64, kind: JsonErrorKind::LoneSurrogate };
+                let lone = JsonError {
+                    offset: start as u64,
+                    kind: JsonErrorKind::LoneSurrogate,
+                };
                 let first = self.hex4()?;
                 match first {
                     0xd800..=0xdbff => {
@@ -249,15 +263,24 @@ impl Parser<'_> {
                     _ => char::from_u32(first).ok_or(lone)?,
                 }
             }
-            _ => return Err(JsonError { offset: start as u64, kind: JsonErrorKind::InvalidEscape }),
+            _ => {
+                return Err(JsonError {
+                    offset: start as u64,
+                    kind: JsonErrorKind::InvalidEscape,
+                });
+            }
         })
     }
 
     fn hex4(&mut self) -> Result<u32, JsonError> {
         let mut code = 0;
         for _ in 0..4 {
-            let byte = self.peek().ok_or_else(|| self.error(JsonErrorKind::UnexpectedEnd))?;
-            let digit = char::from(byte).to_digit(16).ok_or_else(|| self.error(JsonErrorKind::InvalidEscape))?;
+            let byte = self
+                .peek()
+                .ok_or_else(|| self.error(JsonErrorKind::UnexpectedEnd))?;
+            let digit = char::from(byte)
+                .to_digit(16)
+                .ok_or_else(|| self.error(JsonErrorKind::InvalidEscape))?;
             code = code * 16 + digit;
             self.at += 1;
         }
@@ -277,7 +300,10 @@ impl Parser<'_> {
 
     fn number(&mut self) -> Result<Json, JsonError> {
         let start = self.at;
-        let invalid = |offset: usize, kind| JsonError { offset: offset as u64, kind };
+        let invalid = |offset: usize, kind| JsonError {
+            offset: offset as u64,
+            kind,
+        };
         let negative = self.peek() == Some(b'-');
         if negative {
             self.at += 1;
@@ -300,7 +326,10 @@ impl Parser<'_> {
             }
             let digits = self.digits()?.trim_start_matches('0');
             // Seven digits decide as much as more would: every such number is zero, out of range, or tiny.
-            exponent = digits.get(..digits.len().min(7)).and_then(|text| text.parse().ok()).unwrap_or(0);
+            exponent = digits
+                .get(..digits.len().min(7))
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
             if minus {
                 exponent = -exponent;
             }
@@ -310,12 +339,18 @@ impl Parser<'_> {
         match decimal(&whole, &fraction, exponent) {
             Decimal::Integer(digits) => {
                 let magnitude = digits.ok_or(out_of_range)?;
-                let sign = if magnitude.is_zero() { Sign::NoSign } else { Sign::Plus };
+                let sign = if magnitude.is_zero() {
+                    Sign::NoSign
+                } else {
+                    Sign::Plus
+                };
                 let value = BigInt::from_biguint(sign, magnitude);
                 Ok(Json::Int(if negative { -value } else { value }))
             }
             Decimal::Fraction => {
-                let value: f64 = text.parse().map_err(|_| invalid(start, JsonErrorKind::InvalidNumber))?;
+                let value: f64 = text
+                    .parse()
+                    .map_err(|_| invalid(start, JsonErrorKind::InvalidNumber))?;
                 Json::from_f64(value).ok_or(out_of_range)
             }
         }
@@ -346,7 +381,11 @@ fn decimal(whole: &str, fraction: &str, exponent: i64) -> Decimal {
     if total > MAX_DIGITS as i64 {
         return Decimal::Integer(None);
     }
-    let kept = if scale < 0 { &significant[..significant.len() - scale.unsigned_abs() as usize] } else { significant };
+    let kept = if scale < 0 {
+        &significant[..significant.len() - scale.unsigned_abs() as usize]
+    } else {
+        significant
+    };
     let magnitude = num_bigint::BigUint::parse_bytes(kept.as_bytes(), 10);
     let power = if scale > 0 {
         num_bigint::BigUint::from(10u8).pow(u32::try_from(scale).unwrap_or(0))

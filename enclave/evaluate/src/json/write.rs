@@ -14,7 +14,11 @@ fn write(value: &Json, out: &mut Vec<u8>) {
         Json::Bool(true) => out.extend_from_slice(b"true"),
         Json::Bool(false) => out.extend_from_slice(b"false"),
         Json::Int(value) => out.extend_from_slice(value.to_string().as_bytes()),
-        Json::Fraction(value) => out.extend_from_slice(ryu_js::Buffer::new().format_finite(value.value()).as_bytes()),
+        Json::Fraction(value) => out.extend_from_slice(
+            ryu_js::Buffer::new()
+                .format_finite(value.value())
+                .as_bytes(),
+        ),
         Json::String(text) => string(text, out),
         Json::Array(items) => {
             out.push(b'[');

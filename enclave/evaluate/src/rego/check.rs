@@ -7,63 +7,141 @@ use regorus::unstable::{BUILTINS, Expr, Literal, Module, Query, Ref, Rule, RuleA
 use super::builtins::{IMPURE, OURS};
 use crate::error::ArtifactError;
 
-/// Bracket nesting and length of one operator chain that the parser and the interpreter walk without trouble.
+/// Levels of brackets, and operators in one chain, that parser and interpreter walk without trouble on a stack of 8 MiB. Both descend
+/// once for each, and neither has a bound of its own for chains.
 const MAX_NESTING: usize = 128;
+const MAX_CHAIN: usize = 256;
 
-/// Refuses text whose brackets nest so deep that a recursive parser could run out of stack.
+/// Refuses text that nests so deep that a recursive parser or interpreter could run out of stack.
 ///
-/// Counts brackets outside of strings and comments; a text that is not Rego is left for the parser to refuse.
+/// Counts brackets, and operators between operands of one bracket level, outside of strings and comments. A text that is not Rego is left
+/// for the parser to refuse.
 pub(super) fn nesting(text: &str) -> Result<(), ArtifactError> {
-    let (mut depth, mut line) = (0usize, 1u32);
+    let mut scan = Scan {
+        line: 1,
+        ..Scan::default()
+    };
     let mut bytes = text.bytes().peekable();
     while let Some(byte) = bytes.next() {
         match byte {
-            b'\n' => line += 1,
+            b'\n' => {
+                scan.line += 1;
+                scan.broken = true;
+            }
+            b' ' | b'\t' | b'\r' => {}
             b'#' => while bytes.next_if(|next| *next != b'\n').is_some() {},
             b'"' => {
-                while let Some(inner) = bytes.next() {
+                scan.operand();
+                while let Some(inner) = bytes.next_if(|next| *next != b'\n') {
                     match inner {
-                        b'\\' => drop(bytes.next()),
-                        b'"' | b'\n' => {
-                            line += u32::from(inner == b'\n');
-                            break;
-                        }
+                        b'\\' => drop(bytes.next_if(|next| *next != b'\n')),
+                        b'"' => break,
                         _ => {}
                     }
                 }
             }
             b'`' => {
-                for inner in bytes.by_ref() {
-                    match inner {
-                        b'`' => break,
-                        b'\n' => line += 1,
-                        _ => {}
-                    }
+                scan.operand();
+                for inner in bytes.by_ref().take_while(|next| *next != b'`') {
+                    scan.line += u32::from(inner == b'\n');
                 }
             }
-            b'(' | b'[' | b'{' => {
-                depth += 1;
-                if depth > MAX_NESTING {
-                    return Err(ArtifactError::InvalidRego {
-                        reason: format!("line {line}: brackets nest deeper than {MAX_NESTING} levels"),
-                    });
+            b'(' | b'[' | b'{' => scan.open()?,
+            b')' | b']' | b'}' => scan.close(),
+            b',' | b';' => scan.chain = 0,
+            _ if is_word(byte) => {
+                let mut word = vec![byte];
+                while let Some(next) = bytes.next_if(|next| is_word(*next)) {
+                    word.push(next);
+                }
+                if word == b"in" {
+                    scan.operator()?
+                } else {
+                    scan.operand()
                 }
             }
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
+            // Everything else chains: arithmetic, sets, comparison, assignment, and the dots of references.
+            _ => scan.operator()?,
         }
     }
     Ok(())
+}
+
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+#[derive(Default)]
+struct Scan {
+    line: u32,
+    /// Operators so far in the chain of this bracket level, and of the levels around it.
+    chain: usize,
+    outer: Vec<usize>,
+    /// A line has ended since the last token.
+    broken: bool,
+    /// The last token was an operator, so an operand continues its chain on a new line too.
+    open_end: bool,
+}
+
+impl Scan {
+    fn operand(&mut self) {
+        // An operand that follows an operand on another line begins another expression.
+        if self.broken && !self.open_end {
+            self.chain = 0;
+        }
+        self.broken = false;
+        self.open_end = false;
+    }
+
+    fn operator(&mut self) -> Result<(), ArtifactError> {
+        self.chain += 1;
+        self.broken = false;
+        self.open_end = true;
+        self.bound(self.chain, MAX_CHAIN, "a chain of more than", "operators")
+    }
+
+    fn open(&mut self) -> Result<(), ArtifactError> {
+        self.operand();
+        self.outer.push(self.chain);
+        self.chain = 0;
+        self.open_end = true;
+        self.bound(
+            self.outer.len(),
+            MAX_NESTING,
+            "brackets nest deeper than",
+            "levels",
+        )
+    }
+
+    fn close(&mut self) {
+        self.chain = self.outer.pop().unwrap_or_default();
+        self.broken = false;
+        self.open_end = false;
+    }
+
+    fn bound(&self, got: usize, limit: usize, what: &str, unit: &str) -> Result<(), ArtifactError> {
+        if got <= limit {
+            return Ok(());
+        }
+        Err(ArtifactError::InvalidRego {
+            reason: format!("line {}: {what} {limit} {unit}", self.line),
+        })
+    }
 }
 
 /// Resolves an entrypoint to the path the interpreter takes.
 pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, ArtifactError> {
     let package = static_path(&module.package.refr).unwrap_or_default();
     let package_text = package.join(".");
-    let missing =
-        || ArtifactError::EntrypointMissing { entrypoint: entrypoint.to_owned(), package: package_text.clone() };
+    let missing = || ArtifactError::EntrypointMissing {
+        entrypoint: entrypoint.to_owned(),
+        package: package_text.clone(),
+    };
     let wanted = entrypoint.strip_prefix("data.").unwrap_or(entrypoint);
-    let rule = wanted.strip_prefix(&package_text).and_then(|rest| rest.strip_prefix('.')).ok_or_else(missing)?;
+    let rule = wanted
+        .strip_prefix(&package_text)
+        .and_then(|rest| rest.strip_prefix('.'))
+        .ok_or_else(missing)?;
     let head = module
         .policy
         .iter()
@@ -76,7 +154,10 @@ pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, Ar
             path.push('.');
             path.push_str(component);
         } else {
-            path.push_str(&format!("[\"{}\"]", component.replace('\\', "\\\\").replace('"', "\\\"")));
+            path.push_str(&format!(
+                "[\"{}\"]",
+                component.replace('\\', "\\\\").replace('"', "\\\"")
+            ));
         }
     }
     Ok(path)
@@ -84,17 +165,28 @@ pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, Ar
 
 /// Checks every call of the module.
 pub(super) fn calls(module: &Module) -> Result<(), ArtifactError> {
-    let package = static_path(&module.package.refr).unwrap_or_default().join(".");
+    let package = static_path(&module.package.refr)
+        .unwrap_or_default()
+        .join(".");
     let aliases = aliases(module);
-    let functions: BTreeSet<String> = module.policy.iter().filter_map(|rule| function_name(rule)).collect();
+    let functions: BTreeSet<String> = module
+        .policy
+        .iter()
+        .filter_map(|rule| function_name(rule))
+        .collect();
     // Which function's body calls which functions of the module.
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for rule in &module.policy {
         let owner = function_name(rule);
         for (name, line) in called(rule) {
             let resolved = resolve(&name, &aliases);
-            let own = resolved.strip_prefix("data.").and_then(|path| path.strip_prefix(&package));
-            let local = own.and_then(|path| path.strip_prefix('.')).unwrap_or(&resolved).to_owned();
+            let own = resolved
+                .strip_prefix("data.")
+                .and_then(|path| path.strip_prefix(&package));
+            let local = own
+                .and_then(|path| path.strip_prefix('.'))
+                .unwrap_or(&resolved)
+                .to_owned();
             if functions.contains(&local) {
                 if let Some(owner) = &owner {
                     graph.entry(owner.clone()).or_default().insert(local);
@@ -105,14 +197,19 @@ pub(super) fn calls(module: &Module) -> Result<(), ArtifactError> {
         }
     }
     match cycle(&graph) {
-        Some(function) => Err(ArtifactError::InvalidRego { reason: format!("function {function} is recursive") }),
+        Some(function) => Err(ArtifactError::InvalidRego {
+            reason: format!("function {function} is recursive"),
+        }),
         None => Ok(()),
     }
 }
 
 fn known(resolved: &str, name: &str, line: u32) -> Result<(), ArtifactError> {
     if IMPURE.contains(&resolved) {
-        return Err(ArtifactError::ImpureFunction { function: name.to_owned(), line });
+        return Err(ArtifactError::ImpureFunction {
+            function: name.to_owned(),
+            line,
+        });
     }
     if resolved == "print" || OURS.contains(&resolved) || BUILTINS.contains_key(resolved) {
         return Ok(());
@@ -120,7 +217,11 @@ fn known(resolved: &str, name: &str, line: u32) -> Result<(), ArtifactError> {
     let domain = resolved
         .strip_prefix("newton.")
         .map(|rest| format!("newton.{}", rest.split('.').next().unwrap_or_default()));
-    Err(ArtifactError::UnknownFunction { function: name.to_owned(), line, domain })
+    Err(ArtifactError::UnknownFunction {
+        function: name.to_owned(),
+        line,
+        domain,
+    })
 }
 
 fn aliases(module: &Module) -> BTreeMap<String, String> {
@@ -143,7 +244,9 @@ fn aliases(module: &Module) -> BTreeMap<String, String> {
 }
 
 fn resolve(name: &str, aliases: &BTreeMap<String, String>) -> String {
-    let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) = name
+        .split_once('.')
+        .map_or((name, None), |(first, rest)| (first, Some(rest)));
     match (aliases.get(first), rest) {
         (Some(path), Some(rest)) => format!("{path}.{rest}"),
         (Some(path), None) => path.clone(),
@@ -173,7 +276,10 @@ fn cycle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<String> {
 
 fn function_name(rule: &Rule) -> Option<String> {
     match rule {
-        Rule::Spec { head: RuleHead::Func { refr, .. }, .. } => Some(static_path(refr)?.join(".")),
+        Rule::Spec {
+            head: RuleHead::Func { refr, .. },
+            ..
+        } => Some(static_path(refr)?.join(".")),
         Rule::Default { refr, args, .. } if !args.is_empty() => Some(static_path(refr)?.join(".")),
         _ => None,
     }
@@ -182,7 +288,10 @@ fn function_name(rule: &Rule) -> Option<String> {
 /// The path of a rule that has a value of its own, without the part that depends on variables.
 fn value_head(rule: &Rule) -> Option<Vec<String>> {
     match rule {
-        Rule::Spec { head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. }, .. } => Some(prefix_path(refr)),
+        Rule::Spec {
+            head: RuleHead::Compr { refr, .. } | RuleHead::Set { refr, .. },
+            ..
+        } => Some(prefix_path(refr)),
         Rule::Default { refr, args, .. } if args.is_empty() => Some(prefix_path(refr)),
         _ => None,
     }
@@ -250,7 +359,9 @@ fn string_of(expression: &Ref<Expr>) -> Option<String> {
 
 fn is_identifier(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
@@ -269,7 +380,9 @@ fn called(rule: &Rule) -> Vec<(String, u32)> {
                     walk.push(refr);
                     walk.extend(key.iter());
                 }
-                RuleHead::Func { refr, args, assign, .. } => {
+                RuleHead::Func {
+                    refr, args, assign, ..
+                } => {
                     walk.push(refr);
                     walk.extend(args);
                     walk.assign(assign.as_ref());
@@ -321,7 +434,12 @@ impl<'a> Walk<'a> {
             }
             match &statement.literal {
                 Literal::SomeVars { .. } => {}
-                Literal::SomeIn { key, value, collection, .. } => {
+                Literal::SomeIn {
+                    key,
+                    value,
+                    collection,
+                    ..
+                } => {
                     self.extend(key.iter());
                     self.push(value);
                     self.push(collection);
@@ -355,14 +473,19 @@ impl<'a> Walk<'a> {
                     self.push(term);
                     self.query(query);
                 }
-                Expr::ObjectCompr { key, value, query, .. } => {
+                Expr::ObjectCompr {
+                    key, value, query, ..
+                } => {
                     self.push(key);
                     self.push(value);
                     self.query(query);
                 }
-                Expr::Call { span, fcn, params, .. } => {
+                Expr::Call {
+                    span, fcn, params, ..
+                } => {
                     // The interpreter leaves variable parts of a function's name out: such a name must not pass for another.
-                    let name = static_path(fcn).map_or_else(|| "(computed name)".to_owned(), |path| path.join("."));
+                    let name = static_path(fcn)
+                        .map_or_else(|| "(computed name)".to_owned(), |path| path.join("."));
                     self.found.push((name, span.line));
                     self.extend(params);
                 }
@@ -379,7 +502,12 @@ impl<'a> Walk<'a> {
                     self.push(lhs);
                     self.push(rhs);
                 }
-                Expr::Membership { key, value, collection, .. } => {
+                Expr::Membership {
+                    key,
+                    value,
+                    collection,
+                    ..
+                } => {
                     self.extend(key.iter());
                     self.push(value);
                     self.push(collection);

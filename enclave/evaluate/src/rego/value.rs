@@ -22,7 +22,9 @@ pub(super) fn to_rego(value: &Json) -> Result<Value, EvaluateError> {
         Json::Int(value) => integer(value)?,
         Json::Fraction(value) => Value::from(value.value()),
         Json::String(text) => Value::String(text.as_str().into()),
-        Json::Array(items) => Value::from(items.iter().map(to_rego).collect::<Result<Vec<_>, _>>()?),
+        Json::Array(items) => {
+            Value::from(items.iter().map(to_rego).collect::<Result<Vec<_>, _>>()?)
+        }
         Json::Object(members) => Value::from(
             members
                 .iter()
@@ -45,12 +47,15 @@ fn integer(value: &BigInt) -> Result<Value, EvaluateError> {
         return Ok(Value::from(small));
     }
     // The only public way to a big integer that does not pass through a binary64.
-    Value::from_numeric_string(&value.to_string())
-        .map_err(|error| EvaluateError::Internal { reason: format!("integer refused by the interpreter: {error}") })
+    Value::from_numeric_string(&value.to_string()).map_err(|error| EvaluateError::Internal {
+        reason: format!("integer refused by the interpreter: {error}"),
+    })
 }
 
 fn convert(value: &Value, depth: usize) -> Result<Json, EvaluateError> {
-    let refuse = |reason: &str| EvaluateError::ResultNotRepresentable { reason: reason.to_owned() };
+    let refuse = |reason: &str| EvaluateError::ResultNotRepresentable {
+        reason: reason.to_owned(),
+    };
     if depth > MAX_DEPTH {
         return Err(refuse("nesting deeper than 128 levels"));
     }
@@ -58,27 +63,41 @@ fn convert(value: &Value, depth: usize) -> Result<Json, EvaluateError> {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
         Value::Number(number) => match number.as_big() {
-            Some(integer) if integer.bits() > MAX_BITS => return Err(refuse("an integer of more than 1,024 digits")),
+            Some(integer) if integer.bits() > MAX_BITS => {
+                return Err(refuse("an integer of more than 1,024 digits"));
+            }
             Some(integer) => Json::Int((*integer).clone()),
-            None => number.as_f64().and_then(Json::from_f64).ok_or_else(|| refuse("a number that is not finite"))?,
+            None => number
+                .as_f64()
+                .and_then(Json::from_f64)
+                .ok_or_else(|| refuse("a number that is not finite"))?,
         },
         Value::String(text) => Json::string(&**text),
-        Value::Array(items) => {
-            Json::Array(items.iter().map(|item| convert(item, depth + 1)).collect::<Result<_, _>>()?)
-        }
-        Value::Set(items) => {
-            Json::Array(items.iter_sorted().map(|item| convert(item, depth + 1)).collect::<Result<_, _>>()?)
-        }
+        Value::Array(items) => Json::Array(
+            items
+                .iter()
+                .map(|item| convert(item, depth + 1))
+                .collect::<Result<_, _>>()?,
+        ),
+        Value::Set(items) => Json::Array(
+            items
+                .iter_sorted()
+                .map(|item| convert(item, depth + 1))
+                .collect::<Result<_, _>>()?,
+        ),
         Value::Object(members) => {
             let mut object = BTreeMap::new();
             for (key, member) in members.iter_sorted() {
                 let key = match key {
                     Value::String(text) => (**text).to_owned(),
-                    other => String::from_utf8_lossy(&convert(other, depth + 1)?.canonical()).into_owned(),
+                    other => String::from_utf8_lossy(&convert(other, depth + 1)?.canonical())
+                        .into_owned(),
                 };
                 match object.entry(key) {
                     Entry::Vacant(entry) => entry.insert(convert(member, depth + 1)?),
-                    Entry::Occupied(_) => return Err(refuse("two keys of one object have the same text")),
+                    Entry::Occupied(_) => {
+                        return Err(refuse("two keys of one object have the same text"));
+                    }
                 };
             }
             Json::Object(object)

@@ -13,17 +13,34 @@ use super::node::ExactJson;
 use crate::json::Json;
 
 const PREFIX: &str = "x-newton-exact-";
-const KEYWORDS: [&str; 7] =
-    ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "const", "enum"];
+const KEYWORDS: [&str; 7] = [
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "const",
+    "enum",
+];
 /// Keywords whose members are schemas under names of the author's choosing.
-const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+const NAMED: [&str; 5] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+];
 /// Keywords whose values are data, not schemas.
 const DATA: [&str; 4] = ["const", "enum", "default", "examples"];
 
 /// Registers the private keywords.
-pub(super) fn register<'i, R>(options: ValidationOptions<'i, R, ExactJson>) -> ValidationOptions<'i, R, ExactJson> {
+pub(super) fn register<'i, R>(
+    options: ValidationOptions<'i, R, ExactJson>,
+) -> ValidationOptions<'i, R, ExactJson> {
     KEYWORDS.into_iter().fold(options, |options, keyword| {
-        options.with_keyword(format!("{PREFIX}{keyword}"), move |_, value, location| compile(keyword, value, location))
+        options.with_keyword(format!("{PREFIX}{keyword}"), move |_, value, location| {
+            compile(keyword, value, location)
+        })
     })
 }
 
@@ -40,9 +57,12 @@ pub(super) fn rewrite(schema: &Json) -> Json {
                         return (format!("{PREFIX}{key}"), Json::String(text));
                     }
                     let value = match value {
-                        Json::Object(named) if NAMED.contains(&key.as_str()) => {
-                            Json::Object(named.iter().map(|(name, schema)| (name.clone(), rewrite(schema))).collect())
-                        }
+                        Json::Object(named) if NAMED.contains(&key.as_str()) => Json::Object(
+                            named
+                                .iter()
+                                .map(|(name, schema)| (name.clone(), rewrite(schema)))
+                                .collect(),
+                        ),
                         other if DATA.contains(&key.as_str()) => other.clone(),
                         other => rewrite(other),
                     };
@@ -114,12 +134,14 @@ impl Exact {
                 Json::Fraction(_) => false,
                 _ => true,
             },
-            (bound, Json::Int(limit)) => compare(instance, limit).is_none_or(|ordering| match bound {
-                "minimum" => ordering != Ordering::Less,
-                "maximum" => ordering != Ordering::Greater,
-                "exclusiveMinimum" => ordering == Ordering::Greater,
-                _ => ordering == Ordering::Less,
-            }),
+            (bound, Json::Int(limit)) => {
+                compare(instance, limit).is_none_or(|ordering| match bound {
+                    "minimum" => ordering != Ordering::Less,
+                    "maximum" => ordering != Ordering::Greater,
+                    "exclusiveMinimum" => ordering == Ordering::Greater,
+                    _ => ordering == Ordering::Less,
+                })
+            }
             _ => false,
         }
     }
@@ -130,7 +152,11 @@ fn compare(instance: &Json, limit: &BigInt) -> Option<Ordering> {
     match instance {
         Json::Int(value) => Some(value.cmp(limit)),
         // The limit is beyond 64 bits and a binary64 with a fraction is below 2^52, so the limit's sign decides.
-        Json::Fraction(_) => Some(if limit.sign() == num_bigint::Sign::Minus { Ordering::Greater } else { Ordering::Less }),
+        Json::Fraction(_) => Some(if limit.sign() == num_bigint::Sign::Minus {
+            Ordering::Greater
+        } else {
+            Ordering::Less
+        }),
         _ => None,
     }
 }
@@ -141,7 +167,10 @@ impl<'i> Keyword<'i, ExactJson> for Exact {
             return Ok(());
         }
         let operand = String::from_utf8_lossy(&self.operand.canonical()).into_owned();
-        Err(ValidationError::custom(format!("value does not satisfy {} {operand}", self.keyword)))
+        Err(ValidationError::custom(format!(
+            "value does not satisfy {} {operand}",
+            self.keyword
+        )))
     }
 
     fn is_valid(&self, instance: &'i Json) -> bool {

@@ -74,7 +74,9 @@ impl json::JsonNumber for Number<'_> {
     fn to_number(&self) -> Cow<'_, serde_json::Number> {
         Cow::Owned(match self {
             Self::Int(value) => int_to_serde(value),
-            Self::Fraction(value) => serde_json::Number::from_f64(value.value()).unwrap_or_else(|| 0.into()),
+            Self::Fraction(value) => {
+                serde_json::Number::from_f64(value.value()).unwrap_or_else(|| 0.into())
+            }
         })
     }
 
@@ -210,11 +212,17 @@ fn equal(value: &Json, expected: &serde_json::Value) -> bool {
         (Json::Int(left), Value::Number(right)) => exact(right).as_ref() == Some(left),
         (Json::Fraction(left), Value::Number(right)) => right.as_f64() == Some(left.value()),
         (Json::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
+            left.len() == right.len()
+                && left
+                    .iter()
+                    .zip(right)
+                    .all(|(left, right)| equal(left, right))
         }
         (Json::Object(left), Value::Object(right)) => {
             left.len() == right.len()
-                && left.iter().all(|(key, value)| right.get(key).is_some_and(|right| equal(value, right)))
+                && left
+                    .iter()
+                    .all(|(key, value)| right.get(key).is_some_and(|right| equal(value, right)))
         }
         _ => false,
     }
@@ -227,5 +235,8 @@ fn exact(number: &serde_json::Number) -> Option<BigInt> {
     if let Some(small) = number.as_i64() {
         return Some(small.into());
     }
-    number.as_f64().filter(|float| float.fract() == 0.0).and_then(BigInt::from_f64)
+    number
+        .as_f64()
+        .filter(|float| float.fract() == 0.0)
+        .and_then(BigInt::from_f64)
 }

@@ -27,10 +27,11 @@ use crate::{
 pub fn worker_main() -> ! {
     // Panics quote values, and values may be secrets. Exit status and signal are all the parent learns.
     std::panic::set_hook(Box::new(|_| {}));
-    let status = match start().and_then(|(channel, evaluator, cpu)| serve(&channel, &evaluator, cpu)) {
-        Ok(()) => 0,
-        Err(_) => 1,
-    };
+    let status =
+        match start().and_then(|(channel, evaluator, cpu)| serve(&channel, &evaluator, cpu)) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        };
     std::process::exit(status)
 }
 
@@ -63,12 +64,14 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
     let fetcher: Arc<dyn HttpFetcher> = Arc::new(Parent(Arc::clone(channel)));
     loop {
         let reply = match parent.receive() {
-            Ok(Receive::Check { kind, bytes, entrypoint }) => {
-                Reply::Checked(match check_artifact(kind, &bytes, entrypoint.as_deref()) {
-                    Ok(()) => Verdict::Accept,
-                    Err(reason) => Verdict::Reject(reason),
-                })
-            }
+            Ok(Receive::Check {
+                kind,
+                bytes,
+                entrypoint,
+            }) => Reply::Checked(match check_artifact(kind, &bytes, entrypoint.as_deref()) {
+                Ok(()) => Verdict::Accept,
+                Err(reason) => Verdict::Reject(reason),
+            }),
             Ok(Receive::Prewarm(wasm)) => Reply::Prewarmed(evaluator.prewarm(&wasm, &parent)),
             Ok(Receive::Evaluate(request, http)) => {
                 Reply::Evaluated(evaluator.evaluate(&request, &parent, http.then_some(&fetcher)))
@@ -107,7 +110,11 @@ impl Parent {
     }
 
     fn send(&self, message: &FromChild) -> io::Result<()> {
-        wire::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), message, 0)
+        wire::write(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            message,
+            0,
+        )
     }
 
     fn ask(&self, message: &FromChild) -> io::Result<Receive> {

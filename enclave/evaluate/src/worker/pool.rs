@@ -1,11 +1,12 @@
 //! The parent's side: a fixed number of children, one request each at a time.
 
 use std::{
+    collections::VecDeque,
     io,
     os::{fd::OwnedFd, unix::net::UnixStream, unix::process::ExitStatusExt},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ const END_GRACE: Duration = Duration::from_millis(200);
 /// A fixed number of worker processes. All calls block; use them from blocking threads. `Send` and `Sync`.
 pub struct WorkerPool {
     config: WorkerConfig,
-    slots: Mutex<Vec<Slot>>,
+    queue: Mutex<Queue>,
     freed: Condvar,
     stats: Counters,
 }
@@ -56,6 +57,14 @@ struct Counters {
     artifacts_sent: AtomicU64,
 }
 
+/// Idle places, and who waits for one.
+struct Queue {
+    slots: Vec<Slot>,
+    /// Tickets in the order they were drawn: first come, first served.
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
+}
+
 /// An idle place: a child, or the right to start one.
 type Slot = Option<Worker>;
 
@@ -74,7 +83,17 @@ impl WorkerPool {
         for _ in 0..config.workers.max(1) {
             slots.push(Some(Worker::start(&config)?));
         }
-        Ok(Self { config, slots: Mutex::new(slots), freed: Condvar::new(), stats: Counters::default() })
+        let queue = Mutex::new(Queue {
+            slots,
+            waiting: VecDeque::new(),
+            next_ticket: 0,
+        });
+        Ok(Self {
+            config,
+            queue,
+            freed: Condvar::new(),
+            stats: Counters::default(),
+        })
     }
 
     /// The ingest check of one artifact. `entrypoint` is needed for Rego and refused for everything else.
@@ -87,7 +106,11 @@ impl WorkerPool {
         bytes: &[u8],
         entrypoint: Option<&str>,
     ) -> Result<Verdict, EvaluateError> {
-        let message = Send::Check { kind, bytes: Bytes::new(bytes), entrypoint };
+        let message = Send::Check {
+            kind,
+            bytes: Bytes::new(bytes),
+            entrypoint,
+        };
         let wall = self.config.limits.request_wall;
         match self.call(&message, bytes.len(), wall, None, None)? {
             Reply::Checked(verdict) => Ok(verdict),
@@ -121,14 +144,25 @@ impl WorkerPool {
     ) -> Result<Evaluation, EvaluateError> {
         let limits = &self.config.limits;
         let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
-        let each = limits.machine.component_wall.saturating_add(limits.compile_wall);
+        let each = limits
+            .machine
+            .component_wall
+            .saturating_add(limits.compile_wall);
         let wall = limits
             .request_wall
             .saturating_add(limits.machine.rego_wall)
             .saturating_add(each.saturating_mul(components));
-        let size = request.data.iter().fold(request.wasm_args.len() + request.policy.params.len(), |sum, data| {
-            sum + data.params.len() + data.secrets.as_ref().map_or(0, |secrets| secrets.expose().len()) + 256
-        }) + request.intent.data.len();
+        let size = request.data.iter().fold(
+            request.wasm_args.len() + request.policy.params.len(),
+            |sum, data| {
+                sum + data.params.len()
+                    + data
+                        .secrets
+                        .as_ref()
+                        .map_or(0, |secrets| secrets.expose().len())
+                    + 256
+            },
+        ) + request.intent.data.len();
         let message = Send::Evaluate(request, http.is_some());
         match self.call(&message, size, wall, Some(source), http)? {
             Reply::Evaluated(result) => result,
@@ -151,8 +185,12 @@ impl WorkerPool {
     /// Process ids of the idle workers, for monitoring.
     #[must_use]
     pub fn idle_process_ids(&self) -> Vec<u32> {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.iter().flatten().map(|worker| worker.child.id()).collect()
+        self.queue()
+            .slots
+            .iter()
+            .flatten()
+            .map(|worker| worker.child.id())
+            .collect()
     }
 
     fn call(
@@ -182,13 +220,21 @@ impl WorkerPool {
             }
             Err(error) => {
                 self.stats.deaths.fetch_add(1, Ordering::Relaxed);
-                let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+                let timed_out = matches!(
+                    error.kind(),
+                    io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock
+                );
                 let status = worker.end();
                 let error = if timed_out {
                     let limit_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-                    EvaluateError::WallClockExceeded { stage: Stage::Request, limit_ms }
+                    EvaluateError::WallClockExceeded {
+                        stage: Stage::Request,
+                        limit_ms,
+                    }
                 } else {
-                    EvaluateError::WorkerDied { reason: describe(status, &error) }
+                    EvaluateError::WorkerDied {
+                        reason: describe(status, &error),
+                    }
                 };
                 tracing::error!(%error, "a worker was lost; its request abstains");
                 Err(error)
@@ -205,16 +251,25 @@ impl WorkerPool {
         source: Option<&dyn ArtifactSource>,
         http: Option<&dyn HttpFetcher>,
     ) -> io::Result<(Reply, bool)> {
-        let mut stream = Timed { stream: &mut worker.stream, deadline: Instant::now() + wall };
+        let mut stream = Timed {
+            stream: &mut worker.stream,
+            deadline: Instant::now() + wall,
+        };
         wire::write(&mut stream, message, size_hint)?;
         loop {
             match wire::read(&mut stream)? {
                 FromChild::Done { reply, retire } => return Ok((reply, retire)),
                 FromChild::NeedArtifact(hash) => {
                     let bytes = source.and_then(|source| source.artifact(&hash));
-                    self.stats.artifacts_sent.fetch_add(u64::from(bytes.is_some()), Ordering::Relaxed);
+                    self.stats
+                        .artifacts_sent
+                        .fetch_add(u64::from(bytes.is_some()), Ordering::Relaxed);
                     let bytes = bytes.as_deref();
-                    wire::write(&mut stream, &Send::Artifact(bytes.map(Bytes::new)), bytes.map_or(0, <[u8]>::len))?;
+                    wire::write(
+                        &mut stream,
+                        &Send::Artifact(bytes.map(Bytes::new)),
+                        bytes.map_or(0, <[u8]>::len),
+                    )?;
                 }
                 FromChild::Http(request, max_body) => {
                     let asked = Instant::now();
@@ -223,23 +278,43 @@ impl WorkerPool {
                     stream.deadline += asked.elapsed();
                     wire::write(&mut stream, &Send::Http(outcome), 0)?;
                 }
-                FromChild::Ready | FromChild::Failed(_) => return Err(io::ErrorKind::InvalidData.into()),
+                FromChild::Ready | FromChild::Failed(_) => {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
             }
         }
     }
 
     fn checkout(&self) -> Result<Place<'_>, EvaluateError> {
         let wall = self.config.limits.queue_wall;
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut slots, _) = self
+        let mut queue = self.queue();
+        let ticket = queue.next_ticket;
+        queue.next_ticket += 1;
+        queue.waiting.push_back(ticket);
+        let (mut queue, _) = self
             .freed
-            .wait_timeout_while(slots, wall, |slots| slots.is_empty())
+            .wait_timeout_while(queue, wall, |queue| {
+                queue.slots.is_empty() || queue.waiting.front() != Some(&ticket)
+            })
             .unwrap_or_else(PoisonError::into_inner);
+        let first = queue.waiting.front() == Some(&ticket);
+        queue.waiting.retain(|waiting| *waiting != ticket);
         // The last to come back has the warmest caches.
-        match slots.pop() {
+        let slot = if first { queue.slots.pop() } else { None };
+        drop(queue);
+        // Someone else is at the head of the queue now.
+        self.freed.notify_all();
+        match slot {
             Some(slot) => Ok(Place { pool: self, slot }),
-            None => Err(EvaluateError::WorkersBusy { waited_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }),
+            None => Err(EvaluateError::WorkersBusy {
+                waited_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+            }),
         }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Every change is a single push or removal; a panic elsewhere cannot have left half of one.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -251,16 +326,17 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut slots = self.pool.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.push(self.slot.take());
-        drop(slots);
-        self.pool.freed.notify_one();
+        let slot = self.slot.take();
+        self.pool.queue().slots.push(slot);
+        self.pool.freed.notify_all();
     }
 }
 
 impl Worker {
     fn start(config: &WorkerConfig) -> Result<Self, EvaluateError> {
-        let failed = |reason: String| EvaluateError::Internal { reason: format!("worker process: {reason}") };
+        let failed = |reason: String| EvaluateError::Internal {
+            reason: format!("worker process: {reason}"),
+        };
         let (stream, theirs) = UnixStream::pair().map_err(|error| failed(error.to_string()))?;
         let child = Command::new(&config.exe)
             .arg(&config.arg)
@@ -273,8 +349,12 @@ impl Worker {
             .map_err(|error| failed(error.to_string()))?;
         let mut worker = Self { child, stream };
         let deadline = Instant::now() + config.limits.request_wall;
-        let mut timed = Timed { stream: &mut worker.stream, deadline };
-        let greeting = wire::write(&mut timed, &Send::Hello(&config.limits), 0).and_then(|()| wire::read(&mut timed));
+        let mut timed = Timed {
+            stream: &mut worker.stream,
+            deadline,
+        };
+        let greeting = wire::write(&mut timed, &Send::Hello(&config.limits), 0)
+            .and_then(|()| wire::read(&mut timed));
         match greeting {
             Ok(FromChild::Ready) => Ok(worker),
             Ok(FromChild::Failed(reason)) => {
@@ -311,8 +391,8 @@ impl Worker {
 
 impl Drop for WorkerPool {
     fn drop(&mut self) {
-        let slots = self.slots.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for worker in slots.drain(..).flatten() {
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for worker in queue.slots.drain(..).flatten() {
             worker.end();
         }
     }
@@ -341,5 +421,7 @@ const fn signal_name(signal: i32) -> &'static str {
 }
 
 fn confused() -> EvaluateError {
-    EvaluateError::Internal { reason: "the worker answered another question".to_owned() }
+    EvaluateError::Internal {
+        reason: "the worker answered another question".to_owned(),
+    }
 }

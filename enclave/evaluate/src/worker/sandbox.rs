@@ -53,7 +53,13 @@ pub(super) fn limit(limits: &WorkerLimits) -> io::Result<()> {
         (Resource::Data, limits.memory_bytes),
         (Resource::Cpu, limits.cpu_seconds),
     ] {
-        rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?;
+        rustix::process::setrlimit(
+            resource,
+            Rlimit {
+                current: Some(value),
+                maximum: Some(value),
+            },
+        )?;
     }
     // When the machine runs out of memory the kernel should take a worker, never the appliance. Without /proc the order stays its own.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
@@ -65,7 +71,10 @@ pub(super) fn limit(limits: &WorkerLimits) -> io::Result<()> {
 /// Installs the system-call filters on every thread. Call when all threads run.
 pub(super) fn seal() -> io::Result<()> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let program = |calls: &[i64], matched: SeccompAction, otherwise: SeccompAction| -> io::Result<BpfProgram> {
+    let program = |calls: &[i64],
+                   matched: SeccompAction,
+                   otherwise: SeccompAction|
+     -> io::Result<BpfProgram> {
         let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
         SeccompFilter::new(rules, otherwise, matched, arch)
             .and_then(TryInto::try_into)

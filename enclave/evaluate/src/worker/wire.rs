@@ -25,7 +25,11 @@ pub(super) const MAX_FRAME: usize = 40 << 20;
 #[derive(Serialize)]
 pub(super) enum Send<'a> {
     Hello(&'a WorkerLimits),
-    Check { kind: ArtifactKind, bytes: &'a serde_bytes::Bytes, entrypoint: Option<&'a str> },
+    Check {
+        kind: ArtifactKind,
+        bytes: &'a serde_bytes::Bytes,
+        entrypoint: Option<&'a str>,
+    },
     Prewarm(B256),
     Evaluate(&'a EvaluateRequest, bool),
     Artifact(Option<&'a serde_bytes::Bytes>),
@@ -38,7 +42,11 @@ pub(super) enum Receive {
     /// First message: the limits.
     Hello(WorkerLimits),
     /// Check one artifact.
-    Check { kind: ArtifactKind, bytes: serde_bytes::ByteBuf, entrypoint: Option<String> },
+    Check {
+        kind: ArtifactKind,
+        bytes: serde_bytes::ByteBuf,
+        entrypoint: Option<String>,
+    },
     /// Compile into the cache.
     Prewarm(B256),
     /// Evaluate; whether HTTP can be asked for.
@@ -78,7 +86,11 @@ pub(super) enum Reply {
 }
 
 /// Writes one message. The buffer is wiped: it may hold secrets.
-pub(super) fn write<T: Serialize>(stream: &mut impl Write, message: &T, size_hint: usize) -> io::Result<()> {
+pub(super) fn write<T: Serialize>(
+    stream: &mut impl Write,
+    message: &T,
+    size_hint: usize,
+) -> io::Result<()> {
     // One allocation that is large enough, so that no copy is left behind by growing.
     let mut frame = Zeroizing::new(Vec::with_capacity(size_hint + 4_096));
     frame.extend_from_slice(&[0; 4]);
@@ -92,7 +104,9 @@ pub(super) fn write<T: Serialize>(stream: &mut impl Write, message: &T, size_hin
         ));
     }
     // Fits: bounded just above.
-    let header = u32::try_from(length).map_err(io::Error::other)?.to_le_bytes();
+    let header = u32::try_from(length)
+        .map_err(io::Error::other)?
+        .to_le_bytes();
     frame[..4].copy_from_slice(&header);
     stream.write_all(&frame)
 }

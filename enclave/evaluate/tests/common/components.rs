@@ -14,24 +14,42 @@ pub struct Text<'a> {
 
 impl Default for Text<'_> {
     fn default() -> Self {
-        Self { imports: "", lowered: &[], locals: "", body: "", output: "{}" }
+        Self {
+            imports: "",
+            lowered: &[],
+            locals: "",
+            body: "",
+            output: "{}",
+        }
     }
 }
 
 impl Text<'_> {
     pub fn build(&self) -> Vec<u8> {
-        let Self { imports, locals, body, output, .. } = self;
+        let Self {
+            imports,
+            locals,
+            body,
+            output,
+            ..
+        } = self;
         let mut lowers = String::new();
         let mut core_imports = String::new();
         let mut given = String::new();
         for (name, signature, function) in self.lowered {
             lowers.push_str(&format!(
-                "(core func ${name} (canon lower (func {function}) (memory $mem \"memory\") (realloc (func $mem \"realloc\"))))\n"
+                "(core func ${name} (canon lower (func {function}) (memory (core memory $mem \"memory\")) (realloc (core func $mem \"realloc\"))))\n"
             ));
-            core_imports.push_str(&format!("(import \"host\" \"{name}\" (func ${name} {signature}))\n"));
+            core_imports.push_str(&format!(
+                "(import \"host\" \"{name}\" (func ${name} {signature}))\n"
+            ));
             given.push_str(&format!("(export \"{name}\" (func ${name}))\n"));
         }
-        let host = if given.is_empty() { String::new() } else { format!("(with \"host\" (instance {given}))") };
+        let host = if given.is_empty() {
+            String::new()
+        } else {
+            format!("(with \"host\" (instance {given}))")
+        };
         let length = output.len();
         let data = output.replace('\\', "\\\\").replace('"', "\\\"");
         let text = format!(
@@ -60,14 +78,18 @@ impl Text<'_> {
       (i32.const 0)))
   (core instance $i (instantiate $main (with "mem" (instance $mem)) {host}))
   (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory $mem "memory") (realloc (func $mem "realloc")))))"#
+    (canon lift (core func $i "run") (memory (core memory $mem "memory")) (realloc (core func $mem "realloc")))))"#
         );
         wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
 }
 
 pub fn constant(output: &str) -> Vec<u8> {
-    Text { output, ..Text::default() }.build()
+    Text {
+        output,
+        ..Text::default()
+    }
+    .build()
 }
 
 /// Returns its input.
@@ -81,11 +103,20 @@ pub fn echo() -> Vec<u8> {
 
 /// Returns `err(output)`.
 pub fn failing(message: &str) -> Vec<u8> {
-    Text { body: "(i32.store8 (i32.const 0) (i32.const 1))", output: message, ..Text::default() }.build()
+    Text {
+        body: "(i32.store8 (i32.const 0) (i32.const 1))",
+        output: message,
+        ..Text::default()
+    }
+    .build()
 }
 
 pub fn endless() -> Vec<u8> {
-    Text { body: "(loop $again (br $again))", ..Text::default() }.build()
+    Text {
+        body: "(loop $again (br $again))",
+        ..Text::default()
+    }
+    .build()
 }
 
 /// Grows its memory until that fails.
@@ -98,11 +129,19 @@ pub fn memory_bomb() -> Vec<u8> {
 }
 
 pub fn deep_recursion() -> Vec<u8> {
-    Text { body: "(drop (call $recurse (i32.const 0)))", ..Text::default() }.build()
+    Text {
+        body: "(drop (call $recurse (i32.const 0)))",
+        ..Text::default()
+    }
+    .build()
 }
 
 pub fn trap() -> Vec<u8> {
-    Text { body: "(unreachable)", ..Text::default() }.build()
+    Text {
+        body: "(unreachable)",
+        ..Text::default()
+    }
+    .build()
 }
 
 const HTTP: &str = r#"(import "newton:provider/http@0.2.0" (instance $http
@@ -116,7 +155,11 @@ const HTTP: &str = r#"(import "newton:provider/http@0.2.0" (instance $http
 
 /// Sends `GET https://a.example/` `times` times, then returns the last response's body. 0.1.0 of the interface when `old`.
 pub fn fetching(times: u32, old: bool) -> Vec<u8> {
-    let imports = if old { HTTP.replace("0.2.0", "0.1.0") } else { HTTP.to_owned() };
+    let imports = if old {
+        HTTP.replace("0.2.0", "0.1.0")
+    } else {
+        HTTP.to_owned()
+    };
     // Layout of the result at 2048: tag, then status u16 at 4, headers at 8, body pointer at 16 and length at 20.
     let body = format!(
         r#"(i32.store (i32.const 600) (i32.const {times}))
@@ -151,7 +194,9 @@ pub fn fetching(times: u32, old: bool) -> Vec<u8> {
 
 /// Returns `{"n":"<16 hex digits of the u64 that `function` of `interface` gives>"}`.
 pub fn word_of(interface: &str, function: &str) -> Vec<u8> {
-    let imports = format!(r#"(import "{interface}" (instance $w (export "{function}" (func (result u64)))))"#);
+    let imports = format!(
+        r#"(import "{interface}" (instance $w (export "{function}" (func (result u64)))))"#
+    );
     let lowering = format!("$w \"{function}\"");
     Text {
         imports: &imports,
@@ -166,7 +211,7 @@ pub fn word_of(interface: &str, function: &str) -> Vec<u8> {
         (local.set $n (i64.shr_u (local.get $n) (i64.const 4)))
         (local.set $at (i32.sub (local.get $at) (i32.const 1)))
         (br_if $again (i32.ge_u (local.get $at) (i32.const 1030))))",
-        output: r#"{"n":"################"}"#,
+        output: r#"{"n":"----------------"}"#,
     }
     .build()
 }

@@ -6,7 +6,8 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use alloy_primitives::{Address, B256, keccak256};
 use newton_evaluate::{
-    DataInput, EvaluateRequest, PolicyInput, RULES_VERSION_1, SecretBytes, TaskContext, intent::WireIntent,
+    DataInput, EvaluateRequest, PolicyInput, RULES_VERSION_1, SecretBytes, TaskContext,
+    intent::WireIntent,
 };
 
 pub type Artifacts = HashMap<B256, Arc<[u8]>>;
@@ -15,7 +16,9 @@ pub const NOW: u64 = 1_764_000_000;
 pub const ENTRYPOINT: &str = "spend_limit.allow";
 
 pub fn example(file: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/examples/spend-limit").join(file);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/examples/spend-limit")
+        .join(file);
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -59,7 +62,10 @@ pub fn spend_limit() -> (EvaluateRequest, Artifacts) {
             template_id,
             wasm: add(&mut artifacts, example("spend-ledger.wasm")),
             params_schema: Some(add(&mut artifacts, example("component.params.schema.json"))),
-            secrets_schema: Some(add(&mut artifacts, example("component.secrets.schema.json"))),
+            secrets_schema: Some(add(
+                &mut artifacts,
+                example("component.secrets.schema.json"),
+            )),
             params: example("component.params.json"),
             secrets: None,
         }],
@@ -82,7 +88,10 @@ pub fn bare(rego: &str, entrypoint: &str, components: &[Vec<u8>]) -> (EvaluateRe
     request.data.clear();
     for (index, component) in components.iter().enumerate() {
         let number = u8::try_from(index).unwrap() + 1;
-        request.policy.data_template_refs.push(B256::repeat_byte(number));
+        request
+            .policy
+            .data_template_refs
+            .push(B256::repeat_byte(number));
         request.data.push(DataInput {
             client: request.policy.client,
             instance_id: B256::repeat_byte(0xa0 + number),
