@@ -1,7 +1,8 @@
 //! redb on the page store against plain redb, side by side in one run: `cargo bench -p newton-pages`.
 //!
 //! Every row does the same: load 20,000 entries of 300 bytes in one transaction, 200 transactions of 20 random entries each,
-//! 20,000 random reads with a redb cache too small for them, and opening the file again. "relay" is the disk protocol over
+//! 20,000 random reads with a redb cache too small for them, and opening the file again. "flushes" and "slots" are generations
+//! and slots written a commit. "relay" is the disk protocol over
 //! a Unix socket with a host thread that writes the file, so all but vsock itself.
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
 use zeroize::Zeroizing;
 
+/// The page store of the row that runs, if it has one: to ask what a commit costs the host.
+static STORE: Mutex<Option<PageStore>> = Mutex::new(None);
+
 const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("t");
 const ENTRIES: u64 = 20_000;
 const COMMITS: u64 = 200;
@@ -39,8 +43,8 @@ fn main() {
     let dir =
         tempfile::tempdir_in(std::env::var("BENCH_DIR").unwrap_or_else(|_| ".".into())).unwrap();
     println!(
-        "{:<34} {:>10} {:>14} {:>12} {:>10}",
-        "redb over", "load ms", "commits/s", "reads/s", "open ms"
+        "{:<34} {:>10} {:>14} {:>12} {:>10} {:>9} {:>9}",
+        "redb over", "load ms", "commits/s", "reads/s", "open ms", "flushes", "slots"
     );
     let memory = run(
         "memory",
@@ -115,11 +119,17 @@ fn run<A: StorageBackend, B: StorageBackend>(
             .wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % ENTRIES
     };
+    let before = written();
     let start = Instant::now();
     for _ in 0..COMMITS {
         put(&db, (0..20).map(|_| next()).collect::<Vec<_>>());
     }
     let commits = COMMITS as f64 / start.elapsed().as_secs_f64();
+    let after = written();
+    // Else its connection would stand in the way of the next one.
+    *STORE.lock().unwrap() = None;
+    let flushes = (after.0 - before.0) as f64 / COMMITS as f64;
+    let slots = (after.1 - before.1) as f64 / COMMITS as f64;
 
     let start = Instant::now();
     let read = db.begin_read().unwrap();
@@ -141,7 +151,9 @@ fn run<A: StorageBackend, B: StorageBackend>(
     let open = open.map_or("-".to_owned(), |open: Duration| {
         format!("{:.1}", open.as_secs_f64() * 1e3)
     });
-    println!("{name:<34} {load:>10.0} {commits:>14.0} {reads:>12.0} {open:>10}");
+    println!(
+        "{name:<34} {load:>10.0} {commits:>14.0} {reads:>12.0} {open:>10} {flushes:>9.1} {slots:>9.1}"
+    );
     Figures {
         load,
         commits,
@@ -163,16 +175,22 @@ fn put(db: &Database, keys: impl IntoIterator<Item = u64>) {
 
 fn store(device: Arc<dyn BlockDevice>) -> PageStore {
     let key = PageKey::new(Zeroizing::new([1; 32]));
-    PageStore::open(
-        device,
-        &key,
-        StoreId {
-            operator: [2; 32],
-            config: [3; 32],
-        },
-        Options::default(),
-    )
-    .unwrap()
+    let id = StoreId {
+        operator: [2; 32],
+        config: [3; 32],
+    };
+    let store = PageStore::open(device, &key, id, Options::default()).unwrap();
+    *STORE.lock().unwrap() = Some(store.clone());
+    store
+}
+
+/// Flushes and slots written so far.
+fn written() -> (u64, u64) {
+    let store = STORE.lock().unwrap();
+    store.as_ref().map_or((0, 0), |store| {
+        let stats = store.stats().unwrap();
+        (stats.generation, stats.slots_written)
+    })
 }
 
 fn open_file(path: &Path) -> File {
