@@ -66,7 +66,7 @@ pub fn build(setup: &Setup) -> Result<Image> {
     }
     let parts = parts::find_or_build(setup, &toolchain)?;
     // What puts it together: this program, the EIF writer and the compressor.
-    let mut key = Sources::of(setup.project(), "newton-xtask")?
+    let mut key = Sources::of(setup.project(), "newton-xtask", &config.inputs)?
         .add_to(KeyBuilder::new())
         .value("config", config.fingerprint())
         .value("kernel version", &setup.inputs().kernel.version);

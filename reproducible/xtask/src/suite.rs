@@ -48,10 +48,15 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Count> {
     let root = setup.project().root().to_owned();
     let contracts = setup.project().path("contracts");
 
-    count.add(whole("Rust formatting", cargo(&root).args(["fmt", "--all", "--check"])));
+    count.add(whole(
+        "Rust formatting",
+        cargo(&root).args(["fmt", "--all", "--check"]),
+    ));
     count.add(whole(
         "Solidity formatting",
-        Command::new(&tools.forge).args(["fmt", "--check"]).current_dir(&contracts),
+        Command::new(&tools.forge)
+            .args(["fmt", "--check"])
+            .current_dir(&contracts),
     ));
     // The Rust tests deploy what this compiles.
     count.add(whole(
@@ -187,7 +192,9 @@ fn stream(command: &mut Command) -> Result<(Count, bool)> {
 /// Reads cargo's `test result: ok. 3 passed; 0 failed; …` and forge's `Suite result: ok. 3 passed; 0 failed; …`.
 fn parse(line: &str) -> Option<Count> {
     // Forge colours its output on some terminals.
-    let start = line.find("est result: ").or_else(|| line.find("uite result: "))?;
+    let start = line
+        .find("est result: ")
+        .or_else(|| line.find("uite result: "))?;
     let mut numbers = line[start..].split([';', '.']).filter_map(|part| {
         let (number, word) = part.trim().split_once(' ')?;
         Some((number.parse::<u64>().ok()?, word.to_owned()))
@@ -225,7 +232,8 @@ mod tests {
     #[test]
     fn both_runners_lines_are_read() {
         let cargo = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 1 filtered out; finished in 0.07s";
-        let forge = "Suite result: ok. 12 passed; 0 failed; 0 skipped; finished in 1.20ms (2.3ms CPU time)";
+        let forge =
+            "Suite result: ok. 12 passed; 0 failed; 0 skipped; finished in 1.20ms (2.3ms CPU time)";
         assert_eq!(
             parse(cargo),
             Some(Count {
@@ -247,6 +255,9 @@ mod tests {
     fn a_suite_that_does_not_run_counts_as_failed() {
         assert_eq!(counted("nothing", &mut Command::new("true")).failed, 1);
         assert_eq!(counted("failure", &mut Command::new("false")).failed, 1);
-        assert_eq!(counted("absent", &mut Command::new("/no/such/program")).failed, 1);
+        assert_eq!(
+            counted("absent", &mut Command::new("/no/such/program")).failed,
+            1
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `image/image.toml`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -22,6 +23,8 @@ pub struct ImageConfig {
     /// Features of this project's own crates that may be compiled into the image. A feature not named here stops the
     /// build.
     pub allowed_features: Vec<String>,
+    /// Files outside of their folders that crates include at compile time, by crate, from the tree's root.
+    pub inputs: BTreeMap<String, Vec<String>>,
     /// Version in the metadata: the workspace's.
     #[serde(skip)]
     pub version: String,
@@ -49,8 +52,16 @@ impl ImageConfig {
         Ok(config)
     }
 
-    /// All of it that goes into the image, as bytes for a key.
+    /// What of it goes into the image when it is put together, as bytes for a key.
     pub(super) fn fingerprint(&self) -> String {
-        format!("{self:?}")
+        let Self {
+            name,
+            command_line,
+            default_memory_mib,
+            default_cpus,
+            version,
+            ..
+        } = self;
+        format!("{name:?} {version:?} {command_line:?} {default_memory_mib} {default_cpus}")
     }
 }

@@ -138,8 +138,9 @@ impl Recipe {
                 program: None,
             });
         };
-        let sources = Sources::of(project, package)?;
-        let allowed = ImageConfig::read(project)?.allowed_features;
+        let config = ImageConfig::read(project)?;
+        let sources = Sources::of(project, package, &config.inputs)?;
+        let allowed = config.allowed_features;
         let key = sources
             .add_to(key.value("recipe", include_str!("rust.rs")))
             .value("allowed features", allowed.join(" "));

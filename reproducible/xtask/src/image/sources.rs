@@ -13,6 +13,9 @@ use toml::{Table, Value};
 use crate::cache::{Key, KeyBuilder, make_folder, remove_folder};
 use crate::project::Project;
 
+/// Paths from the tree's root by the crate that includes them.
+pub type Inputs = BTreeMap<String, Vec<String>>;
+
 /// A crate of a registry, as the lock file has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Locked {
@@ -47,11 +50,12 @@ const LEFT_OUT_TABLES: &[&str] = &["dev-dependencies", "test", "bench", "example
 const LOCK: &str = "Cargo.lock";
 
 impl Sources {
-    /// The sources of the workspace's package `package`.
+    /// The sources of the workspace's package `package`. Beside what is in their folders, crates may include the files that
+    /// `inputs` names for them.
     ///
     /// # Errors
     /// If a manifest or the lock file cannot be read, or a dependency is neither in the workspace nor in a registry.
-    pub fn of(project: &Project, package: &str) -> Result<Self> {
+    pub fn of(project: &Project, package: &str, inputs: &Inputs) -> Result<Self> {
         let root = project.root();
         let mut manifest = read_table(&root.join("Cargo.toml"))?;
         let members = members(root, &manifest)?;
@@ -74,8 +78,8 @@ impl Sources {
                 toml::to_string(&own)?.into_bytes(),
             );
             add_files(root, &it.folder, true, &mut files)?;
-            for input in image_inputs(&it.manifest)? {
-                add_files(root, &input, false, &mut files)?;
+            for input in inputs.get(it.name()?).into_iter().flatten() {
+                add_files(root, input, false, &mut files)?;
             }
         }
         let lock = fs::read_to_string(root.join(LOCK)).context("Cargo.lock cannot be read")?;
@@ -173,6 +177,16 @@ struct LocalCrate {
     folder: String,
     manifest: Table,
     dependencies: Vec<Dependency>,
+}
+
+impl LocalCrate {
+    fn name(&self) -> Result<&str> {
+        let name = self
+            .manifest
+            .get("package")
+            .and_then(|package| package.get("name")?.as_str());
+        name.with_context(|| format!("{}/Cargo.toml has no package.name", self.folder))
+    }
 }
 
 #[derive(Debug)]
@@ -317,25 +331,6 @@ fn cut_manifest(manifest: &mut Table) {
     }
 }
 
-/// Files outside of its folder that a crate includes at compile time, named in its `package.metadata.image.inputs` from the
-/// tree's root.
-fn image_inputs(manifest: &Table) -> Result<Vec<String>> {
-    let list = manifest
-        .get("package")
-        .and_then(|it| it.get("metadata")?.get("image")?.get("inputs"));
-    let Some(list) = list else {
-        return Ok(Vec::new());
-    };
-    let paths = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|it| it.as_str().map(str::to_owned));
-    paths
-        .collect::<Option<_>>()
-        .context("package.metadata.image.inputs is not a list of paths")
-}
-
 /// Adds a file, or all files below a folder.
 fn add_files(
     root: &Path,
@@ -393,11 +388,7 @@ fn external_crates(lock: &str, crates: &BTreeMap<String, LocalCrate>) -> Result<
 
     let mut open = Vec::new();
     for it in crates.values() {
-        let name = it
-            .manifest
-            .get("package")
-            .and_then(|package| package.get("name")?.as_str())
-            .unwrap_or_default();
+        let name = it.name()?;
         let locked = packages
             .iter()
             .find(|package| text(package, "name") == name && package.get("source").is_none());
@@ -566,7 +557,7 @@ checksum = "44"
         );
         put(
             "app/Cargo.toml",
-            "[package]\nname = 'app'\nversion = '0.1.0'\n[package.metadata.image]\ninputs = ['data/table.bin']\n[lints]\nworkspace = true\n\
+            "[package]\nname = 'app'\nversion = '0.1.0'\n[lints]\nworkspace = true\n\
              [dependencies]\nhelper = { workspace = true }\n[target.'cfg(unix)'.dependencies]\nnet = { workspace = true }\n\
              [dev-dependencies]\ntester = '4'\n[[bench]]\nname = 'speed'\n",
         );
@@ -593,8 +584,13 @@ checksum = "44"
         (folder, project)
     }
 
+    fn sources_of(project: &Project) -> Result<Sources> {
+        let inputs = Inputs::from([("app".to_owned(), vec!["data/table.bin".to_owned()])]);
+        Sources::of(project, "app", &inputs)
+    }
+
     fn key(project: &Project) -> Key {
-        Sources::of(project, "app")
+        sources_of(project)
             .unwrap()
             .add_to(KeyBuilder::new())
             .finish()
@@ -603,7 +599,7 @@ checksum = "44"
     #[test]
     fn takes_what_the_program_needs_and_no_more() {
         let (_folder, project) = tree();
-        let sources = Sources::of(&project, "app").unwrap();
+        let sources = sources_of(&project).unwrap();
         assert_eq!(
             sources.paths(),
             [
@@ -670,19 +666,13 @@ checksum = "44"
     fn the_copy_follows_the_sources() {
         let (folder, project) = tree();
         let copy = tempfile::tempdir().unwrap();
-        Sources::of(&project, "app")
-            .unwrap()
-            .write_to(copy.path())
-            .unwrap();
+        sources_of(&project).unwrap().write_to(copy.path()).unwrap();
         let main = copy.path().join("app/src/main.rs");
         let written = fs::metadata(&main).unwrap().modified().unwrap();
         fs::create_dir_all(copy.path().join("stale/folder")).unwrap();
         fs::write(copy.path().join("app/src/stale.rs"), "").unwrap();
         fs::write(folder.path().join("libs/helper/src/lib.rs"), "// changed").unwrap();
-        Sources::of(&project, "app")
-            .unwrap()
-            .write_to(copy.path())
-            .unwrap();
+        sources_of(&project).unwrap().write_to(copy.path()).unwrap();
         assert_eq!(fs::metadata(&main).unwrap().modified().unwrap(), written);
         assert!(
             !copy.path().join("stale").exists() && !copy.path().join("app/src/stale.rs").exists()
@@ -697,7 +687,7 @@ checksum = "44"
     fn a_lock_file_that_grew_is_refused() {
         let (_folder, project) = tree();
         let copy = tempfile::tempdir().unwrap();
-        let sources = Sources::of(&project, "app").unwrap();
+        let sources = sources_of(&project).unwrap();
         let check = |text: &str| {
             fs::write(copy.path().join(LOCK), text).unwrap();
             sources.check_lock(copy.path())
@@ -719,7 +709,7 @@ checksum = "44"
             "[package]\nname = 'helper'\nversion = '0.1.0'\n[dependencies]\nbase = { git = 'x' }\n",
         )
         .unwrap();
-        let error = format!("{:#}", Sources::of(&project, "app").unwrap_err());
+        let error = format!("{:#}", sources_of(&project).unwrap_err());
         assert!(error.contains("base comes from git"), "{error}");
     }
 }
