@@ -178,3 +178,87 @@ fn headers(list: &[Header]) -> Vec<u8> {
     encoded.extend_from_slice(&tuple(&items));
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue as V;
+    use alloy_primitives::U256;
+
+    use super::*;
+
+    fn sol_bytes(bytes: &[u8]) -> V {
+        V::Bytes(bytes.to_vec())
+    }
+
+    fn sol_headers(list: &[Header]) -> V {
+        let pair = |(name, value): &Header| {
+            V::Tuple(vec![V::String(name.clone()), V::String(value.clone())])
+        };
+        V::Array(list.iter().map(pair).collect())
+    }
+
+    #[test]
+    fn hashes_are_of_soliditys_encoding() {
+        let lists = [
+            Vec::new(),
+            vec![
+                ("a".to_owned(), "b".repeat(40)),
+                (String::new(), "c".to_owned()),
+            ],
+        ];
+        let bodies = [None, Some(Vec::new()), Some(vec![7; 33])];
+        for headers in &lists {
+            for body in &bodies {
+                let request = HttpRequest {
+                    url: "https://a.example/?q=1".to_owned(),
+                    method: "POST".to_owned(),
+                    headers: headers.clone(),
+                    body: body.clone(),
+                };
+                let encoded = V::Tuple(vec![
+                    V::String(request.method.clone()),
+                    V::String(request.url.clone()),
+                    sol_headers(headers),
+                    V::Bool(body.is_some()),
+                    sol_bytes(body.as_deref().unwrap_or_default()),
+                ])
+                .abi_encode_params();
+                assert_eq!(request_hash(&request), keccak256(encoded));
+
+                let bytes = body.clone().unwrap_or_default();
+                let encoded = |status: u16, list: &[Header], body: &[u8], error: &str| {
+                    V::Tuple(vec![
+                        V::Uint(U256::from(status), 16),
+                        sol_headers(list),
+                        sol_bytes(body),
+                        V::String(error.to_owned()),
+                    ])
+                    .abi_encode_params()
+                };
+                let expected = keccak256(encoded(404, headers, &bytes, ""));
+                let response = HttpResponse {
+                    status: 404,
+                    headers: headers.clone(),
+                    body: bytes,
+                };
+                assert_eq!(response_hash(&Ok(response)), expected);
+                assert_eq!(
+                    response_hash(&Err("refused".to_owned())),
+                    keccak256(encoded(0, &[], b"", "refused"))
+                );
+            }
+        }
+        let exchange = |byte| Exchange {
+            request_hash: B256::repeat_byte(byte),
+            response_hash: B256::repeat_byte(byte + 1),
+        };
+        for exchanges in [vec![], vec![exchange(1), exchange(3)]] {
+            let word = |hash: B256| V::FixedBytes(hash, 32);
+            let list = exchanges
+                .iter()
+                .map(|e| V::Tuple(vec![word(e.request_hash), word(e.response_hash)]));
+            let encoded = V::Tuple(vec![V::Array(list.collect())]).abi_encode_params();
+            assert_eq!(transcript_hash(&exchanges), keccak256(encoded));
+        }
+    }
+}

@@ -404,6 +404,11 @@ fn the_ingest_check_names_what_it_refuses() {
         check_component(&truncated),
         Err(ArtifactError::InvalidComponent { .. })
     ));
+    let reference = wat::parse_str("(component (core module (table 1 externref)))").unwrap();
+    assert!(matches!(
+        check_component(&reference),
+        Err(ArtifactError::InvalidComponent { .. })
+    ));
     // Shared memory is not among the accepted features.
     let threads = wat::parse_str("(component (core module (memory 1 1 shared)))").unwrap();
     assert!(matches!(

@@ -233,21 +233,14 @@ fn deep_recursion_abstains() {
 }
 
 fn a_request_that_overstays_is_ended() {
-    let mut limits = WorkerLimits::default();
-    limits.request_wall = Duration::from_secs(20);
-    let pool = pool(1, limits);
-    // Warm the component first: only its endless run is to be cut.
-    let (request, artifacts) = bare(SHOW, "show.wasm", &[components::endless()]);
-    pool.prewarm(request.data[0].wasm, &artifacts).unwrap();
-    drop(pool);
-
+    let mut limits = limits();
     limits.request_wall = Duration::from_millis(1_500);
     limits.compile_wall = Duration::from_millis(1);
     limits.machine.rego_wall = Duration::from_millis(1);
     limits.machine.component_wall = Duration::from_millis(1);
     let slow = "package slow\nimport rego.v1\nx := count([1 | some a in numbers.range(1, 3000); some b in numbers.range(1, 3000); a == b])";
     let (request, artifacts) = bare(slow, "slow.x", &[]);
-    let pool = self::pool(1, limits);
+    let pool = pool(1, limits);
     let error = pool.evaluate(&request, &artifacts, None).unwrap_err();
     assert!(
         matches!(error, EvaluateError::WallClockExceeded { .. }),

@@ -270,6 +270,7 @@ fn fetch(
     ),))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the linker's signature")]
 fn secrets(
     store: StoreContextMut<'_, Host>,
     (): (),

@@ -160,7 +160,7 @@ fn cli(instance: &mut LinkerInstance<'_, Host>, name: &str) -> wasmtime::Result<
             })?;
         }
         "get-arguments" => {
-            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Vec::<String>::new(),)))?
+            instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((Vec::<String>::new(),)))?;
         }
         "initial-cwd" => instance.func_wrap(name, |_: Store<'_>, (): ()| Ok((None::<String>,)))?,
         "get-stdin" => {

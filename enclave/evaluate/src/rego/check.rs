@@ -55,9 +55,9 @@ pub(super) fn nesting(text: &str) -> Result<(), ArtifactError> {
                     word.push(next);
                 }
                 if word == b"in" {
-                    scan.operator()?
+                    scan.operator()?;
                 } else {
-                    scan.operand()
+                    scan.operand();
                 }
             }
             // Everything else chains: arithmetic, sets, comparison, assignment, and the dots of references.

@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use jsonschema::{Keyword, ValidationError, ValidationOptions, paths::Location};
+use jsonschema::{Keyword, ValidationError, ValidationOptions};
 use num_bigint::BigInt;
 use num_traits::{ToPrimitive, Zero};
 
@@ -38,8 +38,8 @@ pub(super) fn register<'i, R>(
     options: ValidationOptions<'i, R, ExactJson>,
 ) -> ValidationOptions<'i, R, ExactJson> {
     KEYWORDS.into_iter().fold(options, |options, keyword| {
-        options.with_keyword(format!("{PREFIX}{keyword}"), move |_, value, location| {
-            compile(keyword, value, location)
+        options.with_keyword(format!("{PREFIX}{keyword}"), move |_, value, _| {
+            compile(keyword, value)
         })
     })
 }
@@ -105,9 +105,7 @@ fn holds_big(value: &Json) -> bool {
 fn compile(
     keyword: &'static str,
     value: &serde_json::Value,
-    location: Location,
 ) -> Result<Box<dyn for<'i> Keyword<'i, ExactJson>>, ValidationError<'static>> {
-    let _ = location;
     let operand = value
         .as_str()
         .and_then(|text| Json::parse(text.as_bytes()).ok())
