@@ -148,6 +148,9 @@ fn rust_flags(toolchain: &Toolchain, tree: &Path, crates: &Path, target: &Path) 
     };
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_owned(),
+        // The system call itself: the default backend looks it up at run time, does not find it in a static binary, and
+        // opens /dev/random, which the workers' filter refuses.
+        "--cfg=getrandom_backend=\"linux_getrandom\"".to_owned(),
         "-Crelocation-model=pie".to_owned(),
     ];
     // The standard library's sources have their published name already, but for a toolchain that brings them along.
