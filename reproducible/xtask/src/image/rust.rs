@@ -255,7 +255,8 @@ fn elf_program_headers(bytes: &[u8]) -> Option<Vec<u32>> {
         .collect()
 }
 
-fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+/// Whether `wanted` stands anywhere in `bytes`.
+pub(super) fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     position(bytes, wanted).is_some()
 }
 
