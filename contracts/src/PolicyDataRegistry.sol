@@ -20,24 +20,30 @@ import {RowStore} from "./libraries/RowStore.sol";
 contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegistry {
     using RowReader for bytes;
 
-    /// @dev Where a row is (RowStore) and since when: one word.
-    struct Row {
+    /// @dev Where a template's row is (RowStore) and since when: one word.
+    struct TemplateRow {
         address pointer;
         uint64 registeredAt;
+    }
+
+    /// @dev An instance in three words. Parameters stand in the event, only their hash here: nothing on the chain reads
+    /// them, and code or storage for them would cost 200 gas a byte.
+    struct InstanceRow {
+        bytes32 templateId;
+        bytes32 paramsHash;
+        address client;
+        uint48 expireAfter; // maxExpireAfter fits
+        uint48 registeredAt;
     }
 
     /// @notice Most bytes of an instance's parameters.
     uint256 public constant MAX_PARAMS = 16_384;
 
-    // Row layouts, tightly packed.
-    // template: author 20 | wasm 32+4 | paramsSchema 32+4 | secretsSchema 32+4
-    // instance: client 20 | templateId 32 | expireAfter 8 | params
+    // A template's row, tightly packed:
+    // author 20 | wasm 32+4 | paramsSchema 32+4 | secretsSchema 32+4
     uint256 private constant WASM_AT = 20;
     uint256 private constant PARAMS_SCHEMA_AT = 56;
     uint256 private constant SECRETS_SCHEMA_AT = 92;
-    uint256 private constant TEMPLATE_ID_AT = 20;
-    uint256 private constant EXPIRE_AFTER_AT = 52;
-    uint256 private constant PARAMS_AT = 60;
 
     uint8 private constant NS_WASM = 6;
     uint8 private constant NS_SECRETS_SCHEMA = 8;
@@ -45,8 +51,8 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
     IPolicyClientRegistry private immutable CLIENTS;
     IStateCommitRegistry private immutable COMMITS;
 
-    mapping(bytes32 templateId => Row) private _templates;
-    mapping(bytes32 instanceId => Row) private _instances;
+    mapping(bytes32 templateId => TemplateRow) private _templates;
+    mapping(bytes32 instanceId => InstanceRow) private _instances;
     mapping(address client => mapping(bytes32 templateId => bytes32)) private _current;
     mapping(bytes32 instanceId => uint64) private _secretsCount;
 
@@ -79,7 +85,7 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
 
         id = Ids.policyDataTemplate(wasm.artifactHash, paramsSchema.artifactHash, secretsSchema.artifactHash);
         if (_templates[id].registeredAt != 0) revert TemplateAlreadyRegistered(id);
-        _templates[id] = Row({
+        _templates[id] = TemplateRow({
             pointer: RowStore.write(
                 abi.encodePacked(
                     msg.sender,
@@ -132,11 +138,17 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
             revert ParamsWithoutSchema(templateId);
         }
 
-        id = computeInstanceId(client, templateId, params, expireAfter);
+        bytes32 paramsHash = Ids.params(expireAfter, params);
+        id = Ids.policyDataInstance(block.chainid, client, templateId, paramsHash);
         if (_instances[id].registeredAt != 0) revert InstanceAlreadyDeployed(id);
-        _instances[id] = Row({
-            pointer: RowStore.write(abi.encodePacked(client, templateId, expireAfter, params)),
-            registeredAt: ChainBlock.number()
+        _instances[id] = InstanceRow({
+            templateId: templateId,
+            paramsHash: paramsHash,
+            client: client,
+            // At most maxExpireAfter, which fits.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            expireAfter: uint48(expireAfter),
+            registeredAt: uint48(ChainBlock.number())
         });
         emit PolicyDataInstanceDeployed(id, client, templateId, params, expireAfter, msg.sender);
         if (makeCurrent) _setCurrent(client, templateId, id);
@@ -145,10 +157,9 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
     /// @inheritdoc IPolicyDataRegistry
     function setCurrent(address client, bytes32 instanceId) external whenNotPaused {
         _requireAuthorized(client);
-        bytes memory row = _instanceRow(instanceId);
-        address instanceClient = row.addressAt(0);
-        if (instanceClient != client) revert InstanceOfOtherClient(instanceId, client, instanceClient);
-        _setCurrent(client, row.word(TEMPLATE_ID_AT), instanceId);
+        InstanceRow memory row = _instanceRow(instanceId);
+        if (row.client != client) revert InstanceOfOtherClient(instanceId, client, row.client);
+        _setCurrent(client, row.templateId, instanceId);
     }
 
     /// @inheritdoc IPolicyDataRegistry
@@ -156,12 +167,13 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
         external
         whenNotPaused
     {
-        bytes memory row = _instanceRow(instanceId);
-        address client = row.addressAt(0);
+        InstanceRow memory row = _instanceRow(instanceId);
+        address client = row.client;
         _requireAuthorized(client);
         _requirePresent(envelope);
-        bytes32 templateId = row.word(TEMPLATE_ID_AT);
-        if (_templateRow(templateId).word(SECRETS_SCHEMA_AT) == Ids.ABSENT) revert SecretsWithoutSchema(templateId);
+        if (_templateRow(row.templateId).word(SECRETS_SCHEMA_AT) == Ids.ABSENT) {
+            revert SecretsWithoutSchema(row.templateId);
+        }
         uint64 count = ++_secretsCount[instanceId];
         emit SecretsSet(instanceId, client, msg.sender, CLIENTS.ownerOf(client) == msg.sender, envelope, daRef, count);
         COMMITS.recordRegistered(msg.sender, envelope.byteLength, envelope.byteLength);
@@ -197,7 +209,7 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
 
     /// @inheritdoc IPolicyDataRegistry
     function templates(bytes32 id) external view returns (PolicyDataTemplate memory template) {
-        Row memory where = _templates[id];
+        TemplateRow memory where = _templates[id];
         if (where.registeredAt == 0) return template;
         bytes memory row = RowStore.read(where.pointer);
         template.wasm = row.artifact(WASM_AT);
@@ -209,15 +221,12 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
 
     /// @inheritdoc IPolicyDataRegistry
     function instances(bytes32 id) external view returns (PolicyDataInstance memory instance) {
-        Row memory where = _instances[id];
-        if (where.registeredAt == 0) return instance;
-        bytes memory row = RowStore.read(where.pointer);
-        instance.client = row.addressAt(0);
-        instance.templateId = row.word(TEMPLATE_ID_AT);
-        instance.expireAfter = row.uint64At(EXPIRE_AFTER_AT);
-        instance.params = row.tail(PARAMS_AT);
-        instance.paramsHash = Ids.params(instance.expireAfter, instance.params);
-        instance.registeredAt = where.registeredAt;
+        InstanceRow memory row = _instances[id];
+        instance.templateId = row.templateId;
+        instance.client = row.client;
+        instance.paramsHash = row.paramsHash;
+        instance.expireAfter = row.expireAfter;
+        instance.registeredAt = row.registeredAt;
     }
 
     /// @inheritdoc IPolicyDataRegistry
@@ -253,15 +262,14 @@ contract PolicyDataRegistry is AllowlistGuard, PausableByRole, IPolicyDataRegist
     }
 
     function _templateRow(bytes32 id) private view returns (bytes memory) {
-        Row memory where = _templates[id];
+        TemplateRow memory where = _templates[id];
         if (where.registeredAt == 0) revert MissingTemplate(id);
         return RowStore.read(where.pointer);
     }
 
-    function _instanceRow(bytes32 id) private view returns (bytes memory) {
-        Row memory where = _instances[id];
-        if (where.registeredAt == 0) revert MissingInstance(id);
-        return RowStore.read(where.pointer);
+    function _instanceRow(bytes32 id) private view returns (InstanceRow memory row) {
+        row = _instances[id];
+        if (row.registeredAt == 0) revert MissingInstance(id);
     }
 
     /// @dev True for an artifact, false for ABSENT, reverts for anything between.

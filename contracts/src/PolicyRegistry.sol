@@ -21,10 +21,20 @@ import {RowStore} from "./libraries/RowStore.sol";
 contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     using RowReader for bytes;
 
-    /// @dev Where a row is (RowStore) and since when: one word.
-    struct Row {
+    /// @dev Where a template's row is (RowStore) and since when: one word.
+    struct TemplateRow {
         address pointer;
         uint64 registeredAt;
+    }
+
+    /// @dev An instance in three words. Parameters stand in the event, only their hash here: nothing on the chain reads
+    /// them, and code or storage for them would cost 200 gas a byte.
+    struct InstanceRow {
+        bytes32 templateId;
+        bytes32 paramsHash;
+        address client;
+        uint48 expireAfter; // maxExpireAfter fits
+        uint48 registeredAt;
     }
 
     /// @notice Most bytes of an instance's parameters.
@@ -34,15 +44,11 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     /// @notice Most data templates of one policy template.
     uint256 public constant MAX_DATA_TEMPLATES = 32;
 
-    // Row layouts, tightly packed.
-    // template: author 20 | rego 32+4 | paramsSchema 32+4 | entrypoint's length 1 | entrypoint | dataTemplateRefs
-    // instance: client 20 | templateId 32 | expireAfter 8 | params
+    // A template's row, tightly packed:
+    // author 20 | rego 32+4 | paramsSchema 32+4 | entrypoint's length 1 | entrypoint | dataTemplateRefs
     uint256 private constant REGO_AT = 20;
     uint256 private constant PARAMS_SCHEMA_AT = 56;
     uint256 private constant ENTRYPOINT_AT = 92;
-    uint256 private constant TEMPLATE_ID_AT = 20;
-    uint256 private constant EXPIRE_AFTER_AT = 52;
-    uint256 private constant PARAMS_AT = 60;
 
     uint8 private constant NS_REGO = 4;
     uint8 private constant NS_PARAMS_SCHEMA = 5;
@@ -51,8 +57,8 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     IPolicyDataRegistry private immutable DATA;
     IStateCommitRegistry private immutable COMMITS;
 
-    mapping(bytes32 templateId => Row) private _templates;
-    mapping(bytes32 instanceId => Row) private _instances;
+    mapping(bytes32 templateId => TemplateRow) private _templates;
+    mapping(bytes32 instanceId => InstanceRow) private _instances;
     mapping(address client => bytes32) private _current;
 
     constructor(IPolicyClientRegistry clients, IPolicyDataRegistry data, IStateCommitRegistry commits) {
@@ -89,7 +95,7 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
 
         id = Ids.policyTemplate(rego.artifactHash, paramsSchema.artifactHash, entrypoint, dataTemplateRefs);
         if (_templates[id].registeredAt != 0) revert TemplateAlreadyRegistered(id);
-        _templates[id] = Row({
+        _templates[id] = TemplateRow({
             pointer: RowStore.write(
                 abi.encodePacked(
                     msg.sender,
@@ -147,11 +153,17 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
             if (missing != 0) revert MissingDataTemplate(missing);
         }
 
-        id = computeInstanceId(client, templateId, params, expireAfter);
+        bytes32 paramsHash = Ids.params(expireAfter, params);
+        id = Ids.policyInstance(block.chainid, client, templateId, paramsHash);
         if (_instances[id].registeredAt != 0) revert InstanceAlreadyDeployed(id);
-        _instances[id] = Row({
-            pointer: RowStore.write(abi.encodePacked(client, templateId, expireAfter, params)),
-            registeredAt: ChainBlock.number()
+        _instances[id] = InstanceRow({
+            templateId: templateId,
+            paramsHash: paramsHash,
+            client: client,
+            // At most maxExpireAfter, which fits.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            expireAfter: uint48(expireAfter),
+            registeredAt: uint48(ChainBlock.number())
         });
         emit PolicyInstanceDeployed(id, client, templateId, params, expireAfter, msg.sender);
         if (makeCurrent) _setCurrent(client, id, refs);
@@ -160,12 +172,10 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     /// @inheritdoc IPolicyRegistry
     function setCurrent(address client, bytes32 instanceId) external whenNotPaused {
         _requireAuthorized(client);
-        Row memory where = _instances[instanceId];
-        if (where.registeredAt == 0) revert MissingInstance(instanceId);
-        bytes memory row = RowStore.read(where.pointer);
-        address instanceClient = row.addressAt(0);
-        if (instanceClient != client) revert InstanceOfOtherClient(instanceId, client, instanceClient);
-        _setCurrent(client, instanceId, _refs(_templateRow(row.word(TEMPLATE_ID_AT))));
+        InstanceRow memory row = _instances[instanceId];
+        if (row.registeredAt == 0) revert MissingInstance(instanceId);
+        if (row.client != client) revert InstanceOfOtherClient(instanceId, client, row.client);
+        _setCurrent(client, instanceId, _refs(_templateRow(row.templateId)));
     }
 
     /// @inheritdoc IPolicyRegistry
@@ -181,9 +191,8 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     {
         instanceId = _current[client];
         if (instanceId == 0) return (instanceId, newestRow, dataInstanceIds);
-        Row memory where = _instances[instanceId];
-        newestRow = where.registeredAt;
-        bytes32[] memory refs = _refs(_templateRow(RowStore.read(where.pointer).word(TEMPLATE_ID_AT)));
+        newestRow = _instances[instanceId].registeredAt;
+        bytes32[] memory refs = _refs(_templateRow(_instances[instanceId].templateId));
         if (refs.length != 0) {
             uint64 newestDataRow;
             (dataInstanceIds, newestDataRow) = _filledSlots(client, refs);
@@ -193,7 +202,7 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
 
     /// @inheritdoc IPolicyRegistry
     function templates(bytes32 id) external view returns (PolicyTemplate memory template) {
-        Row memory where = _templates[id];
+        TemplateRow memory where = _templates[id];
         if (where.registeredAt == 0) return template;
         bytes memory row = RowStore.read(where.pointer);
         template.rego = row.artifact(REGO_AT);
@@ -206,15 +215,12 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
 
     /// @inheritdoc IPolicyRegistry
     function instances(bytes32 id) external view returns (PolicyInstance memory instance) {
-        Row memory where = _instances[id];
-        if (where.registeredAt == 0) return instance;
-        bytes memory row = RowStore.read(where.pointer);
-        instance.client = row.addressAt(0);
-        instance.templateId = row.word(TEMPLATE_ID_AT);
-        instance.expireAfter = row.uint64At(EXPIRE_AFTER_AT);
-        instance.params = row.tail(PARAMS_AT);
-        instance.paramsHash = Ids.params(instance.expireAfter, instance.params);
-        instance.registeredAt = where.registeredAt;
+        InstanceRow memory row = _instances[id];
+        instance.templateId = row.templateId;
+        instance.client = row.client;
+        instance.paramsHash = row.paramsHash;
+        instance.expireAfter = row.expireAfter;
+        instance.registeredAt = row.registeredAt;
     }
 
     /// @inheritdoc IPolicyRegistry
@@ -259,7 +265,7 @@ contract PolicyRegistry is AllowlistGuard, PausableByRole, IPolicyRegistry {
     }
 
     function _templateRow(bytes32 id) private view returns (bytes memory) {
-        Row memory where = _templates[id];
+        TemplateRow memory where = _templates[id];
         if (where.registeredAt == 0) revert MissingTemplate(id);
         return RowStore.read(where.pointer);
     }

@@ -20,13 +20,19 @@ import {JmtVerifier} from "./libraries/JmtVerifier.sol";
 
 /// @notice The roots of the state tree, the consensus parameters, and the accounting of bytes that wait to be committed.
 contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry {
-    /// @dev Latest commit and the last queue key it drained: one word.
+    /// @dev Latest commit's boundary: one word. sameBlock is how many commits before it landed in the same block.
+    struct Latest {
+        uint64 boundaryBlock;
+        uint64 boundaryTimestamp;
+        uint64 committedAt;
+        uint32 rulesVersion;
+        uint32 sameBlock;
+    }
+
+    /// @dev Latest commit's number and the last queue key it drained (block, tx, log, item in 64, 32, 32, 32 bits).
     struct Head {
         uint64 sequenceNo;
-        uint64 drainedBlock;
-        uint32 drainedTx;
-        uint32 drainedLog;
-        uint32 drainedItem;
+        uint160 drained;
     }
 
     /// @dev Bytes ever registered and ever settled, and when _next takes over from _current (zero: it does not): one word.
@@ -54,11 +60,12 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     address private immutable POLICY_DATA_REGISTRY;
 
     Head private _head;
+    Latest private _latest;
     Totals private _totals;
     uint64 private _deploymentBlock;
-    mapping(uint64 sequenceNo => CommitRecord) private _commits;
+    mapping(uint64 sequenceNo => bytes32) private _roots;
     mapping(address author => AuthorBacklog) private _authors;
-    mapping(bytes32 entryHash => bool) private _skipped;
+    mapping(uint160 queueKey => bool) private _skipped;
     ConsensusParameters private _current;
     ConsensusParameters private _next;
 
@@ -82,12 +89,13 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         if (initial.genesisTime == 0) _current.genesisTime = uint64(block.timestamp);
         uint64 number = ChainBlock.number();
         _deploymentBlock = number;
-        _commits[0] = CommitRecord({
-            stateRoot: JmtVerifier.EMPTY,
+        _roots[0] = JmtVerifier.EMPTY;
+        _latest = Latest({
             boundaryBlock: number,
             boundaryTimestamp: uint64(block.timestamp),
+            committedAt: number,
             rulesVersion: 0,
-            committedAt: number
+            sameBlock: 0
         });
         emit ConsensusParametersSet(_current, _current.genesisTime);
     }
@@ -97,62 +105,58 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         external
     {
         Head memory head = _head;
+        Latest memory latest = _latest;
         uint64 number = ChainBlock.number();
         if (commit.sequenceNo != head.sequenceNo + 1) revert SequenceMismatch(head.sequenceNo + 1, commit.sequenceNo);
-        _checkBoundary(commit, _commits[head.sequenceNo], number);
+        bytes32 root = _roots[head.sequenceNo];
+        if (commit.prevStateRoot != root) revert PrevRootMismatch(root, commit.prevStateRoot);
+        _checkBoundary(commit, latest, number);
         if (commit.newStateRoot == 0) revert ZeroRoot();
         // The drained keys rise, or stay for a commit that drains nothing, and lie within the window.
-        uint256 cursor = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
-        if (
-            cursor < _key(head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem)
-                || commit.drainedBlock > commit.boundaryBlock
-        ) revert CursorNotRising();
+        uint160 drained = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
+        if (drained < head.drained || commit.drainedBlock > commit.boundaryBlock) revert CursorNotRising();
 
         Totals memory totals = _totals;
         if (commit.settledBytes > totals.registered - totals.settled) {
             revert SettledTooMuch(totals.registered - totals.settled, commit.settledBytes);
         }
-        uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
-        if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
+        // Asked only when it changes: a quorum that stays behind is a matter of a challenge.
+        if (commit.rulesVersion != latest.rulesVersion) {
+            uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
+            if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
+        }
 
         bytes32 digest = commitDigest(commit);
         ConsensusParameters storage rules = _parameters(totals.nextFrom);
         CERTIFICATES.verifyCertificate(digest, certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge);
 
-        _head = Head({
-            sequenceNo: commit.sequenceNo,
-            drainedBlock: commit.drainedBlock,
-            drainedTx: commit.drainedTx,
-            drainedLog: commit.drainedLog,
-            drainedItem: commit.drainedItem
-        });
+        _head = Head({sequenceNo: commit.sequenceNo, drained: drained});
         if (commit.settledBytes != 0) _totals.settled = totals.settled + commit.settledBytes;
-        _commits[commit.sequenceNo] = CommitRecord({
-            stateRoot: commit.newStateRoot,
+        _latest = Latest({
             boundaryBlock: commit.boundaryBlock,
             boundaryTimestamp: commit.boundaryTimestamp,
+            committedAt: number,
             rulesVersion: commit.rulesVersion,
-            committedAt: number
+            sameBlock: latest.committedAt == number ? latest.sameBlock + 1 : 0
         });
+        _roots[commit.sequenceNo] = commit.newStateRoot;
         emit StateCommitted(commit.sequenceNo, commit.newStateRoot, commit, digest, daRefs);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function skipUnavailable(SkipUnavailable calldata entry, Certificate calldata certificate) external {
-        Head memory head = _head;
-        uint256 key = _key(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
-        if (key <= _key(head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem)) {
+        uint160 key = _key(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
+        if (key <= _head.drained) {
             revert EntryAlreadyDrained(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
         }
-        bytes32 entryHash = bytes32(key);
-        if (_skipped[entryHash]) {
+        if (_skipped[key]) {
             revert EntryAlreadySkipped(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
         }
         ConsensusParameters storage rules = _parameters(_totals.nextFrom);
         CERTIFICATES.verifyCertificate(
             skipDigest(entry), certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge
         );
-        _skipped[entryHash] = true;
+        _skipped[key] = true;
         emit EntrySkipped(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
     }
 
@@ -200,7 +204,7 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function getStateRoot() external view returns (bytes32) {
-        return _commits[_head.sequenceNo].stateRoot;
+        return _roots[_head.sequenceNo];
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -210,23 +214,39 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function stateInForce() external view returns (uint64 sequenceNo, bytes32 stateRoot) {
-        uint64 number = ChainBlock.number();
         sequenceNo = _head.sequenceNo;
-        // Several commits may land in one block; the genesis record holds from the start.
-        while (sequenceNo != 0 && _commits[sequenceNo].committedAt >= number) --sequenceNo;
-        stateRoot = _commits[sequenceNo].stateRoot;
+        Latest memory latest = _latest;
+        // The empty tree holds from the start.
+        if (sequenceNo != 0 && latest.committedAt == ChainBlock.number()) sequenceNo -= latest.sameBlock + 1;
+        stateRoot = _roots[sequenceNo];
     }
 
     /// @inheritdoc IStateCommitRegistry
-    function commitAt(uint64 sequenceNo) external view returns (CommitRecord memory record) {
-        record = _commits[sequenceNo];
-        if (record.stateRoot == 0) revert UnknownCommit(sequenceNo);
+    function commitAt(uint64 sequenceNo) external view returns (bytes32 stateRoot) {
+        stateRoot = _roots[sequenceNo];
+        if (stateRoot == 0) revert UnknownCommit(sequenceNo);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function latestCommit() external view returns (CommitRecord memory) {
+        Latest memory latest = _latest;
+        uint64 sequenceNo = _head.sequenceNo;
+        return CommitRecord({
+            sequenceNo: sequenceNo,
+            stateRoot: _roots[sequenceNo],
+            boundaryBlock: latest.boundaryBlock,
+            boundaryTimestamp: latest.boundaryTimestamp,
+            rulesVersion: latest.rulesVersion,
+            committedAt: latest.committedAt
+        });
     }
 
     /// @inheritdoc IStateCommitRegistry
     function drainedThrough() external view returns (uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) {
-        Head memory head = _head;
-        return (head.drainedBlock, head.drainedTx, head.drainedLog, head.drainedItem);
+        uint160 key = _head.drained;
+        // Each takes its own bits.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return (uint64(key >> 96), uint32(key >> 64), uint32(key >> 32), uint32(key));
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -235,7 +255,7 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         view
         returns (bool)
     {
-        bytes32 root = _commits[sequenceNo].stateRoot;
+        bytes32 root = _roots[sequenceNo];
         if (root == 0) revert UnknownCommit(sequenceNo);
         return JmtVerifier.verify(root, leafKey, valueHash, proof);
     }
@@ -263,8 +283,9 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     }
 
     /// @inheritdoc IStateCommitRegistry
-    function responseWindow() external view returns (uint64) {
-        return _parameters(_totals.nextFrom).responseWindow;
+    function responseRules() external view returns (uint16 minSigners, uint64 maxSetAge, uint64 responseWindow) {
+        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        return (rules.minSigners, rules.maxSetAge, rules.responseWindow);
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -298,14 +319,13 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         return nextFrom != 0 && nextFrom <= block.timestamp ? _next : _current;
     }
 
-    function _checkBoundary(StateCommit calldata commit, CommitRecord storage previous, uint64 number) private view {
-        if (commit.prevStateRoot != previous.stateRoot) {
-            revert PrevRootMismatch(previous.stateRoot, commit.prevStateRoot);
-        }
+    function _checkBoundary(StateCommit calldata commit, Latest memory previous, uint64 number) private view {
         if (commit.boundaryBlock <= previous.boundaryBlock) {
             revert BoundaryNotRising(previous.boundaryBlock, commit.boundaryBlock);
         }
-        if (commit.boundaryTimestamp <= previous.boundaryTimestamp) {
+        // Only the genesis record is not a window's end, so that the first one may share its timestamp.
+        uint64 earliest = previous.boundaryTimestamp + (commit.sequenceNo == 1 ? 0 : 1);
+        if (commit.boundaryTimestamp < earliest) {
             revert BoundaryTimeNotRising(previous.boundaryTimestamp, commit.boundaryTimestamp);
         }
         if (commit.boundaryBlock >= number || commit.boundaryTimestamp > block.timestamp) {
@@ -313,8 +333,8 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         }
     }
 
-    function _key(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) private pure returns (uint256) {
-        return (uint256(blockNumber) << 96) | (uint256(txIndex) << 64) | (uint256(logIndex) << 32) | item;
+    function _key(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) private pure returns (uint160) {
+        return (uint160(blockNumber) << 96) | (uint160(txIndex) << 64) | (uint160(logIndex) << 32) | item;
     }
 
     function _checkParameters(ConsensusParameters calldata p) private pure {
@@ -322,7 +342,7 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         if (p.maxArtifactBytes == 0) revert InvalidParameters("maxArtifactBytes");
         // An artifact above the cap would stand at the head of the queue for ever.
         if (p.maxCommitBytes < p.maxArtifactBytes) revert InvalidParameters("maxCommitBytes");
-        if (p.maxExpireAfter == 0) revert InvalidParameters("maxExpireAfter");
+        if (p.maxExpireAfter == 0 || p.maxExpireAfter > type(uint48).max) revert InvalidParameters("maxExpireAfter");
         if (p.quorumBps < MIN_QUORUM_BPS || p.quorumBps > MAX_BPS) revert InvalidParameters("quorumBps");
         if (p.minSigners == 0 || p.minSigners > MAX_SIGNERS) revert InvalidParameters("minSigners");
         if (p.maxSetAge == 0) revert InvalidParameters("maxSetAge");

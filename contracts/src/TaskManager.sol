@@ -102,12 +102,12 @@ contract TaskManager is PausableByRole, EIP712, ITaskManager {
         _require("operatorSetId", bytes32(uint256(task.operatorSetId)), bytes32(uint256(certificate.setId)));
 
         uint64 number = ChainBlock.number();
-        uint64 last = task.referenceBlock + COMMITS.responseWindow();
+        (uint16 minSigners, uint64 maxSetAge, uint64 responseWindow) = COMMITS.responseRules();
+        uint64 last = task.referenceBlock + responseWindow;
         if (attestation.expirationBlock < last) last = attestation.expirationBlock;
         if (number > last) revert ResponseTooLate(last, number);
 
         bytes32 digest = attestationDigest(attestation);
-        (, uint16 minSigners, uint64 maxSetAge) = COMMITS.certificateRules();
         CERTIFICATES.verifyCertificate(digest, certificate, task.quorumBps, minSigners, maxSetAge);
 
         _responses[taskId] = TaskResponse({

@@ -38,7 +38,7 @@ contract OperatorRegistryTest is Suite {
         vm.assertEq(row.bootId, admission.bootId, "boot");
         vm.assertEq(row.tlsKeyHash, admission.tlsKeyHash, "tls");
         vm.assertEq(row.configHash, CONFIG, "config");
-        vm.assertEq(row.admittedAt, block.number, "admitted at");
+        vm.assertEq(row.admittedAt, _number(), "admitted at");
         vm.assertEq(operators.operatorOfKey(signer.keyHash), signer.account, "operator of key");
         vm.assertTrue(operators.isMember(signer.account), "member");
         // In force from the next block on.
@@ -93,21 +93,17 @@ contract OperatorRegistryTest is Suite {
             )
         );
         admission = _admission(signer);
-        admission.validUntil = uint64(block.timestamp);
+        admission.validUntil = uint64(_time());
         _refusedAdmission(
-            signer,
-            admission,
-            abi.encodeWithSelector(IOperatorRegistry.AdmissionExpired.selector, block.timestamp, block.timestamp)
+            signer, admission, abi.encodeWithSelector(IOperatorRegistry.AdmissionExpired.selector, _time(), _time())
         );
         admission = _admission(signer);
-        admission.validUntil = uint64(block.timestamp) + MAX_ADMISSION + 1;
+        admission.validUntil = uint64(_time()) + MAX_ADMISSION + 1;
         _refusedAdmission(
             signer,
             admission,
             abi.encodeWithSelector(
-                IOperatorRegistry.AdmissionTooLong.selector,
-                admission.validUntil,
-                uint64(block.timestamp) + MAX_ADMISSION
+                IOperatorRegistry.AdmissionTooLong.selector, admission.validUntil, uint64(_time()) + MAX_ADMISSION
             )
         );
         admission = _admission(signer);
@@ -194,12 +190,10 @@ contract OperatorRegistryTest is Suite {
         operators.registerOperator(signer.key, proof, admission, _document(signer), aggregateKey, _noCertificate());
 
         _approve(admission);
-        uint64 executableAt = uint64(block.timestamp) + TIMELOCK;
+        uint64 executableAt = uint64(_time()) + TIMELOCK;
         vm.assertEq(operators.approvedAdmissions(digest), executableAt, "timelocked");
         vm.prank(signer.account);
-        vm.expectRevert(
-            abi.encodeWithSelector(IOperatorRegistry.AdmissionTimelocked.selector, executableAt, block.timestamp)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.AdmissionTimelocked.selector, executableAt, _time()));
         operators.registerOperator(signer.key, proof, admission, _document(signer), aggregateKey, _noCertificate());
 
         vm.warp(executableAt);
@@ -214,7 +208,7 @@ contract OperatorRegistryTest is Suite {
         _allow(signer.account, 10);
         EnclaveAdmission memory admission = _admission(signer);
         _approve(admission);
-        vm.warp(block.timestamp + TIMELOCK);
+        vm.warp(_time() + TIMELOCK);
         bytes memory proof = _possession(signer);
         vm.prank(signer.account);
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.QuorumIsLive.selector, 100, 110));
@@ -274,7 +268,7 @@ contract OperatorRegistryTest is Suite {
         Signer memory boot = _boot(signer.account, "boot 2");
         EnclaveAdmission memory admission = _admission(boot);
         _approve(admission);
-        vm.warp(block.timestamp + TIMELOCK);
+        vm.warp(_time() + TIMELOCK);
         bytes memory proof = _possession(boot);
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.QuorumIsLive.selector, 100, 100));
         operators.readmit(boot.key, proof, admission, _document(boot), aggregateKey, signer.key, _noCertificate());
@@ -313,7 +307,7 @@ contract OperatorRegistryTest is Suite {
 
         vm.prank(leaver.account);
         operators.requestExit(leaver.key, aggregateKey);
-        uint64 exitAt = uint64(block.timestamp) + EXIT_DELAY;
+        uint64 exitAt = uint64(_time()) + EXIT_DELAY;
         vm.assertEq(operators.operators(leaver.account).exitAt, exitAt, "exit at");
         signers.pop();
         _updateAggregate();
@@ -331,7 +325,7 @@ contract OperatorRegistryTest is Suite {
         operators.readmit(boot.key, proof, admission, _document(boot), aggregateKey, "", certificate);
 
         vm.prank(leaver.account);
-        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.ExitDelayNotOver.selector, exitAt, block.timestamp));
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.ExitDelayNotOver.selector, exitAt, _time()));
         operators.completeExit();
         vm.warp(exitAt);
         vm.prank(leaver.account);
@@ -341,14 +335,14 @@ contract OperatorRegistryTest is Suite {
 
     function test_prune_removes_the_expired_and_only_them() public {
         _join("short", 100);
-        vm.warp(block.timestamp + 5 days);
+        vm.warp(_time() + 5 days);
         _join("long", 100);
         address[] memory list = new address[](1);
         list[0] = signers[0].account;
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotPrunable.selector, signers[0].account));
         operators.prune(list, signers[0].key, aggregateKey);
 
-        vm.warp(block.timestamp + 6 days);
+        vm.warp(_time() + 6 days);
         Certificate memory certificate = _certify(DIGEST);
         vm.expectPartialRevert(ICertificateVerifier.SetHasExpiredMember.selector);
         certificates.verifyCertificate(DIGEST, certificate, 6667, 1, 100);
@@ -544,10 +538,10 @@ contract OperatorRegistryTest is Suite {
         signers.push(second);
         _updateAggregate();
         Certificate memory young = _certify(DIGEST);
-        vm.expectRevert(abi.encodeWithSelector(ICertificateVerifier.SetNotInForceYet.selector, 2, uint64(block.number)));
+        vm.expectRevert(abi.encodeWithSelector(ICertificateVerifier.SetNotInForceYet.selector, 2, uint64(_number())));
         certificates.verifyCertificate(DIGEST, young, 6667, 1, 100);
 
-        uint64 superseded = uint64(block.number);
+        uint64 superseded = uint64(_number());
         _next(100);
         certificates.verifyCertificate(DIGEST, young, 6667, 1, 100);
         certificates.verifyCertificate(DIGEST, first, 6667, 1, 100);

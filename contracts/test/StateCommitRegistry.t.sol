@@ -26,7 +26,7 @@ contract StateCommitRegistryTest is Suite {
     function test_genesis_is_the_empty_tree() public view {
         vm.assertEq(commits.getStateRoot(), JmtVerifier.EMPTY, "root");
         vm.assertEq(commits.getSequenceNo(), 0, "sequence");
-        vm.assertEq(commits.commitAt(0).boundaryBlock, START_BLOCK, "boundary");
+        vm.assertEq(commits.latestCommit().boundaryBlock, START_BLOCK, "boundary");
         vm.assertEq(commits.deploymentBlock(), START_BLOCK, "deployment block");
     }
 
@@ -40,12 +40,13 @@ contract StateCommitRegistryTest is Suite {
 
         vm.assertEq(commits.getStateRoot(), keccak256("root 1"), "root");
         vm.assertEq(commits.getSequenceNo(), 1, "sequence");
-        CommitRecord memory record = commits.commitAt(1);
+        vm.assertEq(commits.commitAt(1), commit.newStateRoot, "history");
+        CommitRecord memory record = commits.latestCommit();
         vm.assertEq(record.stateRoot, commit.newStateRoot, "record");
         vm.assertEq(record.boundaryBlock, commit.boundaryBlock, "boundary");
         vm.assertEq(record.boundaryTimestamp, commit.boundaryTimestamp, "time");
         vm.assertEq(record.rulesVersion, 1, "rules");
-        vm.assertEq(record.committedAt, block.number, "committed at");
+        vm.assertEq(record.committedAt, _number(), "committed at");
     }
 
     function test_a_commit_counts_from_the_next_block_on() public {
@@ -78,7 +79,7 @@ contract StateCommitRegistryTest is Suite {
 
     function test_boundaries_rise_and_lie_in_the_past() public {
         _submit(_commit(keccak256("root 1")));
-        CommitRecord memory previous = commits.commitAt(1);
+        CommitRecord memory previous = commits.latestCommit();
 
         StateCommit memory commit = _commit(keccak256("root 2"));
         commit.boundaryBlock = previous.boundaryBlock;
@@ -99,7 +100,7 @@ contract StateCommitRegistryTest is Suite {
             )
         );
         commit = _commit(keccak256("root 2"));
-        commit.boundaryBlock = uint64(block.number);
+        commit.boundaryBlock = uint64(_number());
         _refused(
             commit,
             abi.encodeWithSelector(
@@ -107,7 +108,7 @@ contract StateCommitRegistryTest is Suite {
             )
         );
         commit = _commit(keccak256("root 2"));
-        commit.boundaryTimestamp = uint64(block.timestamp) + 1;
+        commit.boundaryTimestamp = uint64(_time()) + 1;
         _refused(
             commit,
             abi.encodeWithSelector(
@@ -121,7 +122,7 @@ contract StateCommitRegistryTest is Suite {
         commit.rulesVersion = 2;
         _refused(commit, abi.encodeWithSelector(IStateCommitRegistry.RulesVersionMismatch.selector, 1, 2));
 
-        uint64 activeFrom = uint64(block.number) + 10;
+        uint64 activeFrom = uint64(_number()) + 10;
         vm.prank(GOVERNANCE);
         versions.scheduleRulesVersion(2, activeFrom);
         _next(11);
@@ -255,8 +256,8 @@ contract StateCommitRegistryTest is Suite {
         uint64 from = commits.setParameters(next);
         uint64 genesis = commits.parameters().genesisTime;
         vm.assertEq((from - genesis) % 120, 0, "at a window end");
-        vm.assertGe(from, block.timestamp + 120, "a window away");
-        vm.assertLe(from, block.timestamp + 240, "not later than needed");
+        vm.assertGe(from, _time() + 120, "a window away");
+        vm.assertLe(from, _time() + 240, "not later than needed");
         vm.assertEq(commits.maxExpireAfter(), _parameters().maxExpireAfter, "not yet");
         (ConsensusParameters memory pending, uint64 pendingFrom) = commits.pendingParameters();
         vm.assertEq(pending.maxExpireAfter, 77, "pending");
@@ -291,7 +292,7 @@ contract StateCommitRegistryTest is Suite {
         commits.commitStateRoot(commit, _certify(commits.commitDigest(commit), 1), daRefs);
 
         vm.warp(from);
-        vm.roll(block.number + 20);
+        vm.roll(_number() + 20);
         commit = _commit(keccak256("root 2"));
         Certificate memory certificate = _certify(commits.commitDigest(commit), 1);
         vm.expectRevert(abi.encodeWithSelector(ICertificateVerifier.QuorumNotReached.selector, 200, 300, 9000));
@@ -310,6 +311,8 @@ contract StateCommitRegistryTest is Suite {
         _badParameters(p, "maxCommitBytes");
         p = _parameters();
         p.maxExpireAfter = 0;
+        _badParameters(p, "maxExpireAfter");
+        p.maxExpireAfter = 1 << 48;
         _badParameters(p, "maxExpireAfter");
         p = _parameters();
         p.quorumBps = 6666;

@@ -44,7 +44,7 @@ contract TaskManagerTest is Suite {
                 tasks,
                 uint64(0),
                 CLIENT,
-                blockhash(block.number - 1),
+                blockhash(_number() - 1),
                 expected.intentHash,
                 keccak256("args")
             )
@@ -76,7 +76,7 @@ contract TaskManagerTest is Suite {
         vm.prank(CLIENT_OWNER);
         data.deployInstance(CLIENT, dataTemplateId, "{\"other\":1}", 100, true);
         vm.expectRevert(
-            abi.encodeWithSelector(ITaskManager.InstanceNotInForceYet.selector, policyInstanceId, uint64(block.number))
+            abi.encodeWithSelector(ITaskManager.InstanceNotInForceYet.selector, policyInstanceId, uint64(_number()))
         );
         tasks.createTask(CLIENT, _intent(), "", 0);
         _next(1);
@@ -113,7 +113,7 @@ contract TaskManagerTest is Suite {
         tasks.respondToTask(taskId, task, attestation, certificate);
         TaskResponse memory response = tasks.responses(taskId);
         vm.assertEq(response.digest, digest, "digest");
-        vm.assertEq(response.respondedAt, block.number, "at");
+        vm.assertEq(response.respondedAt, _number(), "at");
         vm.assertEq(response.expirationBlock, task.referenceBlock + 100, "expiration");
         vm.assertEq(response.setId, 3, "set");
         vm.assertTrue(response.allowed, "allowed");
@@ -201,15 +201,13 @@ contract TaskManagerTest is Suite {
         _next(31);
         Certificate memory certificate = _certify(tasks.attestationDigest(attestation));
         vm.expectRevert(
-            abi.encodeWithSelector(
-                ITaskManager.ResponseTooLate.selector, task.referenceBlock + 30, uint64(block.number)
-            )
+            abi.encodeWithSelector(ITaskManager.ResponseTooLate.selector, task.referenceBlock + 30, uint64(_number()))
         );
         tasks.respondToTask(taskId, task, attestation, certificate);
         // An attestation that expires earlier than the window.
         attestation.expirationBlock = task.referenceBlock + 5;
         vm.expectRevert(
-            abi.encodeWithSelector(ITaskManager.ResponseTooLate.selector, task.referenceBlock + 5, uint64(block.number))
+            abi.encodeWithSelector(ITaskManager.ResponseTooLate.selector, task.referenceBlock + 5, uint64(_number()))
         );
         tasks.respondToTask(taskId, task, attestation, certificate);
     }
@@ -296,8 +294,8 @@ contract TaskManagerTest is Suite {
             )
         );
         task.wasmArgsHash = keccak256(args);
-        task.referenceBlock = uint64(block.number);
-        task.referenceTimestamp = uint64(block.timestamp);
+        task.referenceBlock = uint64(_number());
+        task.referenceTimestamp = uint64(_time());
         task.nonce = tasks.nextNonce();
         task.quorumBps = 6667;
     }
@@ -310,7 +308,7 @@ contract TaskManagerTest is Suite {
                 tasks,
                 task.nonce,
                 task.client,
-                blockhash(block.number - 1),
+                blockhash(_number() - 1),
                 task.intentHash,
                 task.wasmArgsHash
             )

@@ -191,9 +191,10 @@ async fn from_deployment_to_an_answer_on_chain() {
         .await;
     let instance = policies.currentPolicyInstance(client).call().await.unwrap();
     let row = policies.instances(instance).call().await.unwrap();
+    assert_eq!((row.templateId, row.client), (template, client));
     assert_eq!(
-        (row.templateId, row.client, row.params),
-        (template, client, params)
+        row.paramsHash,
+        keccak256((100u64, params).abi_encode_params())
     );
     chain.mine(1).await;
 

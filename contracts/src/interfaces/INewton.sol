@@ -24,12 +24,12 @@ struct PolicyTemplate {
     uint64 registeredAt;
 }
 
-/// @notice Row of a policy instance: a template bound to a client and parameters on this chain.
+/// @notice Row of a policy instance: a template bound to a client and parameters on this chain. The parameters themselves
+/// stand in the event; paramsHash is over them and expireAfter.
 struct PolicyInstance {
     bytes32 templateId;
     address client;
     bytes32 paramsHash;
-    bytes params;
     uint64 expireAfter;
     uint64 registeredAt;
 }
@@ -43,12 +43,11 @@ struct PolicyDataTemplate {
     uint64 registeredAt;
 }
 
-/// @notice Row of a policy-data instance.
+/// @notice Row of a policy-data instance; the parameters stand in the event.
 struct PolicyDataInstance {
     bytes32 templateId;
     address client;
     bytes32 paramsHash;
-    bytes params;
     uint64 expireAfter;
     uint64 registeredAt;
 }
@@ -91,8 +90,9 @@ struct SkipUnavailable {
     uint32 item;
 }
 
-/// @notice What the registry keeps of an accepted commit.
+/// @notice What the registry keeps of the latest commit; of earlier ones it keeps the root.
 struct CommitRecord {
+    uint64 sequenceNo;
     bytes32 stateRoot;
     uint64 boundaryBlock;
     uint64 boundaryTimestamp;
@@ -779,7 +779,10 @@ interface IStateCommitRegistry {
     function getSequenceNo() external view returns (uint64);
     /// @notice Sequence number and root that count in this block: the last commit of an earlier block.
     function stateInForce() external view returns (uint64 sequenceNo, bytes32 stateRoot);
-    function commitAt(uint64 sequenceNo) external view returns (CommitRecord memory);
+    /// @notice Root of a commit; reverts if there is none of that number.
+    function commitAt(uint64 sequenceNo) external view returns (bytes32 stateRoot);
+    /// @notice The latest commit; at genesis number 0 with the deployment's block and time.
+    function latestCommit() external view returns (CommitRecord memory);
     /// @notice Last queue key drained by a commit.
     function drainedThrough() external view returns (uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item);
     /// @notice True if (leafKey, valueHash) is in the tree of that commit; valueHash zero asks for non-inclusion.
@@ -792,8 +795,8 @@ interface IStateCommitRegistry {
     function maxExpireAfter() external view returns (uint64);
     /// @notice Quorum, least number of signers and greatest age of a set that hold now.
     function certificateRules() external view returns (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge);
-    /// @notice Blocks within which a task must be answered.
-    function responseWindow() external view returns (uint64);
+    /// @notice What an answer is held against: least number of signers, greatest age of a set, blocks to answer in.
+    function responseRules() external view returns (uint16 minSigners, uint64 maxSetAge, uint64 responseWindow);
     function backlog() external view returns (uint64 registeredBytes, uint64 settledBytes);
     function authorBacklog(address author) external view returns (uint64);
     function commitDigest(StateCommit calldata commit) external view returns (bytes32);

@@ -11,14 +11,17 @@ library BlsVerifier {
     uint256 internal constant G1_LENGTH = 128;
     uint256 internal constant G2_LENGTH = 256;
 
-    bytes private constant SIGNATURE_TAG = "BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
-    bytes private constant POSSESSION_TAG = "BLS_POP_BLS12381G1_XMD:SHA-256_SSWU_RO_POP_";
+    // The tags are 43 bytes: a word each, and an end that both share, with the length behind it.
+    bytes32 private constant SIGNATURE_TAG = "BLS_SIG_BLS12381G1_XMD:SHA-256_S";
+    bytes32 private constant POSSESSION_TAG = "BLS_POP_BLS12381G1_XMD:SHA-256_S";
+    bytes32 private constant TAG_END = "SWU_RO_POP_\x2b";
 
-    address private constant MODEXP = address(0x05);
-    address private constant G1_ADD = address(0x0b);
-    address private constant G2_ADD = address(0x0d);
-    address private constant PAIRING = address(0x0f);
-    address private constant MAP_FP_TO_G1 = address(0x10);
+    uint256 private constant SHA256 = 0x02;
+    uint256 private constant MODEXP = 0x05;
+    uint256 private constant G1_ADD = 0x0b;
+    uint256 private constant G2_ADD = 0x0d;
+    uint256 private constant PAIRING = 0x0f;
+    uint256 private constant MAP_FP_TO_G1 = 0x10;
 
     // A failing precompile burns what it was given. Twice today's price leaves room for repricing.
     uint256 private constant MODEXP_GAS = 2000; // 200, 500 under EIP-7883
@@ -58,12 +61,12 @@ library BlsVerifier {
         result = bytes.concat(point);
         // Layout: x.c0, x.c1, y.c0, y.c1 of 64 bytes each; y becomes p - y per coefficient, zero stays.
         assembly ("memory-safe") {
-            for { let at := add(result, 160) } lt(at, add(result, 288)) { at := add(at, 64) } {
-                let high := mload(at)
-                let low := mload(add(at, 32))
+            for { let word := add(result, 160) } lt(word, add(result, 288)) { word := add(word, 64) } {
+                let high := mload(word)
+                let low := mload(add(word, 32))
                 if or(high, low) {
-                    mstore(at, sub(sub(P_HIGH, high), gt(low, P_LOW)))
-                    mstore(add(at, 32), sub(P_LOW, low))
+                    mstore(word, sub(sub(P_HIGH, high), gt(low, P_LOW)))
+                    mstore(add(word, 32), sub(P_LOW, low))
                 }
             }
         }
@@ -74,9 +77,9 @@ library BlsVerifier {
         uint256 bits;
         assembly ("memory-safe") {
             let end := add(point, mload(point))
-            for { let at := point } lt(at, end) {} {
-                at := add(at, 32)
-                bits := or(bits, mload(at))
+            for { let cursor := point } lt(cursor, end) {} {
+                cursor := add(cursor, 32)
+                bits := or(bits, mload(cursor))
             }
         }
         return bits == 0;
@@ -87,21 +90,18 @@ library BlsVerifier {
         if (point.length != expected) revert ICertificateVerifier.InvalidPointLength(expected, point.length);
     }
 
-    /// @notice hash_to_curve of RFC 9380 with expand_message_xmd and SHA-256; `tag` is the suite's domain separation tag.
-    function hashToG1(bytes32 message, bytes memory tag) internal view returns (bytes memory) {
-        bytes memory suffix = abi.encodePacked(tag, uint8(tag.length));
-        // 64 zero bytes are one block of SHA-256; 128 bytes are wanted: two field elements of 64.
-        bytes32 b0 = sha256(abi.encodePacked(bytes32(0), bytes32(0), message, uint16(128), uint8(0), suffix));
-        bytes32 b1 = sha256(abi.encodePacked(b0, uint8(1), suffix));
-        bytes32 b2 = sha256(abi.encodePacked(b0 ^ b1, uint8(2), suffix));
-        bytes32 b3 = sha256(abi.encodePacked(b0 ^ b2, uint8(3), suffix));
-        bytes32 b4 = sha256(abi.encodePacked(b0 ^ b3, uint8(4), suffix));
-        // Adding the two maps before clearing the cofactor or after it is the same point.
-        return _call(G1_ADD, G1_ADD_GAS, bytes.concat(_mapToG1(b1, b2), _mapToG1(b3, b4)), G1_LENGTH);
+    /// @notice The message hashed to G1 under the suite of signatures.
+    function hashToG1(bytes32 message) internal view returns (bytes memory point) {
+        point = new bytes(G1_LENGTH);
+        uint256 start;
+        assembly ("memory-safe") {
+            start := add(point, 0x20)
+        }
+        _hashToG1(message, SIGNATURE_TAG, start);
     }
 
     /// @dev e(signature, -g2) * e(hash, publicKey) == 1.
-    function _verify(bytes32 message, bytes memory tag, bytes memory publicKey, bytes memory signature)
+    function _verify(bytes32 message, bytes32 tag, bytes memory publicKey, bytes memory signature)
         private
         view
         returns (bool)
@@ -109,38 +109,94 @@ library BlsVerifier {
         requireLength(publicKey, G2_LENGTH);
         requireLength(signature, G1_LENGTH);
         if (isInfinity(publicKey) || isInfinity(signature)) revert ICertificateVerifier.PointAtInfinity();
-        bytes memory result = _call(
-            PAIRING, PAIRING_GAS, bytes.concat(signature, _negatedGenerator(), hashToG1(message, tag), publicKey), 32
-        );
-        return abi.decode(result, (uint256)) == 1;
+        uint256 input = _allocate(768);
+        _hashToG1(message, tag, input + 384);
+        bool ok;
+        bool result;
+        assembly ("memory-safe") {
+            mcopy(input, add(signature, 0x20), 128)
+            mstore(add(input, 128), 0x024aa2b2f08f0a91260805272dc51051)
+            mstore(add(input, 160), 0xc6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8)
+            mstore(add(input, 192), 0x13e02b6052719f607dacd3a088274f65)
+            mstore(add(input, 224), 0x596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e)
+            mstore(add(input, 256), 0x0d1b3cc2c7027888be51d9ef691d77bc)
+            mstore(add(input, 288), 0xb679afda66c73f17f9ee3837a55024f78c71363275a75d75d86bab79f74782aa)
+            mstore(add(input, 320), 0x13fa4d4a0ad8b1ce186ed5061789213d)
+            mstore(add(input, 352), 0x993923066dddaf1040bc3ff59f825c78df74f2d75467e25e0f55f8a00fa030ed)
+            mcopy(add(input, 512), add(publicKey, 0x20), 256)
+            ok := staticcall(PAIRING_GAS, PAIRING, input, 768, 0, 32)
+            ok := and(ok, eq(returndatasize(), 32))
+            result := eq(mload(0), 1)
+        }
+        if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(PAIRING)));
+        return result;
     }
 
-    /// @dev Reduces a 512-bit number modulo p and maps it to G1.
-    function _mapToG1(bytes32 high, bytes32 low) private view returns (bytes memory) {
-        bytes memory element = _call(
-            MODEXP,
-            MODEXP_GAS,
-            abi.encodePacked(uint256(64), uint256(1), uint256(64), high, low, uint8(1), P_HIGH, P_LOW),
-            64
-        );
-        return _call(MAP_FP_TO_G1, MAP_FP_TO_G1_GAS, element, G1_LENGTH);
+    /// @dev hash_to_curve of RFC 9380 with expand_message_xmd and SHA-256; writes 128 bytes to `destination`. `tag` is the
+    /// first 32 bytes of the suite's tag, the rest is the same for both.
+    function _hashToG1(bytes32 message, bytes32 tag, uint256 destination) private view {
+        // 0..143 msg_prime; 66..143 the input of a later block, whose end (from 99) they share; 160..385 modexp; 400..656
+        // two points.
+        uint256 scratch = _allocate(672);
+        uint256 failed;
+        assembly ("memory-safe") {
+            // msg_prime = 64 zero bytes ‖ message ‖ 128 as two bytes ‖ 0 ‖ tag ‖ length of the tag
+            mstore(scratch, 0)
+            mstore(add(scratch, 32), 0)
+            mstore(add(scratch, 64), message)
+            mstore(add(scratch, 96), shl(232, 0x008000))
+            mstore(add(scratch, 99), tag)
+            mstore(add(scratch, 131), TAG_END)
+            let ok := staticcall(gas(), SHA256, scratch, 143, 0, 32)
+            let b0 := mload(0)
+
+            let later := add(scratch, 66)
+            let modexp := add(scratch, 160)
+            mstore(modexp, 64)
+            mstore(add(modexp, 32), 1)
+            mstore(add(modexp, 64), 64)
+            mstore8(add(modexp, 160), 1)
+            let previous := 0
+            for { let i := 0 } lt(i, 2) { i := add(i, 1) } {
+                // Two blocks of 32 bytes are one field element before reduction.
+                mstore(later, xor(b0, previous))
+                mstore8(add(later, 32), add(mul(i, 2), 1))
+                ok := and(ok, staticcall(gas(), SHA256, later, 77, 0, 32))
+                previous := mload(0)
+                mstore(add(modexp, 96), previous)
+                mstore(later, xor(b0, previous))
+                mstore8(add(later, 32), add(mul(i, 2), 2))
+                ok := and(ok, staticcall(gas(), SHA256, later, 77, 0, 32))
+                previous := mload(0)
+                mstore(add(modexp, 128), previous)
+                mstore(add(modexp, 161), P_HIGH)
+                mstore(add(modexp, 193), P_LOW)
+                if iszero(ok) { failed := SHA256 }
+
+                // The element, then its point over it.
+                let point := add(add(scratch, 400), mul(i, 128))
+                ok := staticcall(MODEXP_GAS, MODEXP, modexp, 225, point, 64)
+                if iszero(and(ok, eq(returndatasize(), 64))) { failed := MODEXP }
+                ok := staticcall(MAP_FP_TO_G1_GAS, MAP_FP_TO_G1, point, 64, point, 128)
+                if iszero(and(ok, eq(returndatasize(), 128))) { failed := MAP_FP_TO_G1 }
+            }
+            // Adding the two points after clearing the cofactor, as the maps do, or before is the same.
+            ok := staticcall(G1_ADD_GAS, G1_ADD, add(scratch, 400), 256, destination, 128)
+            if iszero(and(ok, eq(returndatasize(), 128))) { failed := G1_ADD }
+        }
+        if (failed != 0) revert ICertificateVerifier.PrecompileFailed(address(uint160(failed)));
     }
 
-    function _negatedGenerator() private pure returns (bytes memory) {
-        return abi.encodePacked(
-            uint256(0x024aa2b2f08f0a91260805272dc51051),
-            uint256(0xc6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8),
-            uint256(0x13e02b6052719f607dacd3a088274f65),
-            uint256(0x596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e),
-            uint256(0x0d1b3cc2c7027888be51d9ef691d77bc),
-            uint256(0xb679afda66c73f17f9ee3837a55024f78c71363275a75d75d86bab79f74782aa),
-            uint256(0x13fa4d4a0ad8b1ce186ed5061789213d),
-            uint256(0x993923066dddaf1040bc3ff59f825c78df74f2d75467e25e0f55f8a00fa030ed)
-        );
+    /// @dev Memory that is not initialized.
+    function _allocate(uint256 length) private pure returns (uint256 start) {
+        assembly ("memory-safe") {
+            start := mload(0x40)
+            mstore(0x40, add(start, length))
+        }
     }
 
     /// @dev Reverts unless the precompile accepts `input` and answers with `outLength` bytes.
-    function _call(address precompile, uint256 gasCap, bytes memory input, uint256 outLength)
+    function _call(uint256 precompile, uint256 gasCap, bytes memory input, uint256 outLength)
         private
         view
         returns (bytes memory output)
@@ -151,6 +207,6 @@ library BlsVerifier {
             ok := staticcall(gasCap, precompile, add(input, 0x20), mload(input), add(output, 0x20), outLength)
             ok := and(ok, eq(returndatasize(), outLength))
         }
-        if (!ok) revert ICertificateVerifier.PrecompileFailed(precompile);
+        if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(precompile)));
     }
 }

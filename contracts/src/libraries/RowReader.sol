@@ -15,10 +15,6 @@ library RowReader {
         return address(bytes20(word(row, offset)));
     }
 
-    function uint64At(bytes memory row, uint256 offset) internal pure returns (uint64) {
-        return uint64(bytes8(word(row, offset)));
-    }
-
     function uint32At(bytes memory row, uint256 offset) internal pure returns (uint32) {
         return uint32(bytes4(word(row, offset)));
     }
@@ -38,10 +34,5 @@ library RowReader {
         assembly ("memory-safe") {
             mcopy(add(result, 0x20), add(add(row, 0x20), offset), length)
         }
-    }
-
-    /// @notice A copy of everything from `offset` on.
-    function tail(bytes memory row, uint256 offset) internal pure returns (bytes memory) {
-        return slice(row, offset, row.length - offset);
     }
 }

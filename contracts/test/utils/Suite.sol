@@ -190,7 +190,7 @@ abstract contract Suite {
             pcr0Hash: pcr0Hash,
             configHash: CONFIG,
             docHash: keccak256(_document(signer)),
-            validUntil: uint64(block.timestamp) + 10 days
+            validUntil: uint64(_time()) + 10 days
         });
     }
 
@@ -276,8 +276,8 @@ abstract contract Suite {
         commit.sequenceNo = commits.getSequenceNo() + 1;
         commit.prevStateRoot = commits.getStateRoot();
         commit.newStateRoot = root;
-        commit.boundaryBlock = uint64(block.number) - 1;
-        commit.boundaryTimestamp = uint64(block.timestamp) - 12;
+        commit.boundaryBlock = uint64(_number()) - 1;
+        commit.boundaryTimestamp = uint64(_time()) - 12;
         commit.deltaHash = keccak256(abi.encode(root));
         commit.rulesVersion = 1;
         (commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem) = commits.drainedThrough();
@@ -327,8 +327,17 @@ abstract contract Suite {
     // --------------------------------------------------------------------------------------------------------- tools
 
     function _next(uint256 blocks) internal {
-        vm.roll(block.number + blocks);
-        vm.warp(block.timestamp + 12 * blocks);
+        vm.roll(_number() + blocks);
+        vm.warp(_time() + 12 * blocks);
+    }
+
+    /// @dev The compiler takes block.number to be the same all through a call, which `roll` breaks.
+    function _number() internal view returns (uint256) {
+        return vm.getBlockNumber();
+    }
+
+    function _time() internal view returns (uint256) {
+        return vm.getBlockTimestamp();
     }
 
     function _one(bytes32 value) internal pure returns (bytes32[] memory list) {

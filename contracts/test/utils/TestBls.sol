@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {BlsVerifier} from "../../src/libraries/BlsVerifier.sol";
-
 /// @dev Signs with secret keys by the scalar multiplications of EIP-2537. The suites are written out again, so that a
 /// wrong one in the contract fails.
 library TestBls {
@@ -34,11 +32,38 @@ library TestBls {
     }
 
     function sign(uint256 secretKey, bytes32 digest) internal view returns (bytes memory) {
-        return _multiply(BlsVerifier.hashToG1(digest, SUITE), secretKey);
+        return _multiply(hashToG1(digest, SUITE), secretKey);
     }
 
     function possession(uint256 secretKey, bytes32 message) internal view returns (bytes memory) {
-        return _multiply(BlsVerifier.hashToG1(message, POSSESSION_SUITE), secretKey);
+        return _multiply(hashToG1(message, POSSESSION_SUITE), secretKey);
+    }
+
+    /// @dev hash_to_curve of RFC 9380, written out plainly.
+    function hashToG1(bytes32 message, bytes memory tag) internal view returns (bytes memory) {
+        bytes memory suffix = abi.encodePacked(tag, uint8(tag.length));
+        bytes32 b0 = sha256(abi.encodePacked(bytes32(0), bytes32(0), message, uint16(128), uint8(0), suffix));
+        bytes32 b1 = sha256(abi.encodePacked(b0, uint8(1), suffix));
+        bytes32 b2 = sha256(abi.encodePacked(b0 ^ b1, uint8(2), suffix));
+        bytes32 b3 = sha256(abi.encodePacked(b0 ^ b2, uint8(3), suffix));
+        bytes32 b4 = sha256(abi.encodePacked(b0 ^ b3, uint8(4), suffix));
+        (bool ok, bytes memory result) =
+            address(0x0b).staticcall(bytes.concat(_mapToG1(bytes.concat(b1, b2)), _mapToG1(bytes.concat(b3, b4))));
+        require(ok, "G1ADD");
+        return result;
+    }
+
+    function _mapToG1(bytes memory wide) private view returns (bytes memory) {
+        bytes memory p = bytes.concat(
+            bytes32(uint256(0x1a0111ea397fe69a4b1ba7b6434bacd7)),
+            bytes32(0x64774b84f38512bf6730d2a0f6b0f6241eabfffeb153ffffb9feffffffffaaab)
+        );
+        (bool ok, bytes memory element) =
+            address(0x05).staticcall(abi.encodePacked(uint256(64), uint256(1), uint256(64), wide, uint8(1), p));
+        require(ok, "MODEXP");
+        (ok, element) = address(0x10).staticcall(element);
+        require(ok, "MAP");
+        return element;
     }
 
     function sum(uint256[] memory secretKeys) internal pure returns (uint256 total) {

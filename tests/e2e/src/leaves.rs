@@ -67,14 +67,14 @@ async fn check(chain: &Chain, leaf: &Leaf) -> Result<()> {
         IStateCommitRegistry::new(chain.contracts.state_commit_registry, &chain.provider);
     let committed = registry.commitAt(leaf.sequence_no).call().await?;
     ensure!(
-        committed.stateRoot == leaf.state_root,
+        committed == leaf.state_root,
         "root {} of commit {} is not the chain's {}",
         leaf.state_root,
         leaf.sequence_no,
-        committed.stateRoot
+        committed
     );
     leaf.proof
-        .verify(committed.stateRoot, LeafKey(leaf.leaf_key), leaf.value_hash)
+        .verify(committed, LeafKey(leaf.leaf_key), leaf.value_hash)
         .context("the proof does not hold in Rust")?;
     let proof = AbiProof {
         siblings: leaf.proof.siblings.clone(),
