@@ -29,7 +29,7 @@ pub struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    /// Reads an image and refuses whatever [`crate::write`] would not have written, but for the contents of the
+    /// Reads an image and refuses whatever [`crate::write()`] would not have written, but for the contents of the
     /// metadata: every field has the one value it may have, sections stand one behind the other in their order, nothing
     /// follows them and the checksum holds.
     ///
