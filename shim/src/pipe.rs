@@ -1,4 +1,8 @@
 //! Two byte streams joined: bounded buffers, back-pressure, half-close, an idle limit.
+//!
+//! Half-close is passed on wherever the transport has it: Nitro's vsock and Unix sockets do. `vhost-device-vsock` 0.3 under QEMU does
+//! not: the end of the guest's direction alone never arrives here, and the end of ours reaches the guest as the end of both. A
+//! complete close arrives in either case. HTTP and TLS do not depend on it.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
