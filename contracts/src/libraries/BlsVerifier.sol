@@ -128,6 +128,8 @@ library BlsVerifier {
             ok := and(ok, eq(returndatasize(), 32))
             result := eq(mload(0), 1)
         }
+        // A precompile's address is one byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
         if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(PAIRING)));
         return result;
     }
@@ -184,6 +186,8 @@ library BlsVerifier {
             ok := staticcall(G1_ADD_GAS, G1_ADD, add(scratch, 400), 256, destination, 128)
             if iszero(and(ok, eq(returndatasize(), 128))) { failed := G1_ADD }
         }
+        // A precompile's address is one byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
         if (failed != 0) revert ICertificateVerifier.PrecompileFailed(address(uint160(failed)));
     }
 
@@ -207,6 +211,8 @@ library BlsVerifier {
             ok := staticcall(gasCap, precompile, add(input, 0x20), mload(input), add(output, 0x20), outLength)
             ok := and(ok, eq(returndatasize(), outLength))
         }
+        // A precompile's address is one byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
         if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(precompile)));
     }
 }
