@@ -327,35 +327,6 @@ impl EvaluateError {
         }
     }
 
-    /// The JSON-RPC error code (design 4.8).
-    #[must_use]
-    pub const fn code(&self) -> i32 {
-        match self {
-            Self::RegoFailed { .. }
-            | Self::RegoUndefined { .. }
-            | Self::ResultNotRepresentable { .. } => -32615,
-            Self::UnsupportedRulesVersion { .. } => -32618,
-            Self::DataProviderFailed { .. } | Self::ComponentLimitExceeded { .. } => -32620,
-            Self::ParamsSchemaViolation { .. } => -32630,
-            Self::SecretsSchemaViolation { .. } => -32631,
-            Self::PolicyDataKindMismatch { .. } => -32632,
-            Self::MissingPolicyDataInstance { .. } => -32633,
-            Self::InvalidIntent(_) => -32634,
-            Self::InvalidJson { .. } | Self::NotAnObject { .. } | Self::DocumentTooLarge { .. } => {
-                -32635
-            }
-            Self::InvalidArtifact { .. } => -32636,
-            Self::ArtifactUnavailable { .. } | Self::ArtifactMismatch { .. } => -32637,
-            Self::WallClockExceeded { .. }
-            | Self::OutOfMemory { .. }
-            | Self::StackExhausted { .. } => -32638,
-            Self::HttpUnavailable { .. } => -32639,
-            Self::WorkerDied { .. } => -32640,
-            Self::WorkersBusy { .. } => -32641,
-            Self::Internal { .. } => -32603,
-        }
-    }
-
     /// Whether the error may be signed.
     #[must_use]
     pub const fn finality(&self) -> Finality {
