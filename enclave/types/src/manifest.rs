@@ -240,7 +240,10 @@ impl ConsensusManifest {
             if chain.first_block > chain.deployment_block {
                 return field(
                     &format!("consensus.chains[{i}].first_block"),
-                    &format!("must not be above deployment_block {}", chain.deployment_block),
+                    &format!(
+                        "must not be above deployment_block {}",
+                        chain.deployment_block
+                    ),
                 );
             }
         }
