@@ -99,14 +99,17 @@ fn image_suites(setup: &Setup, root: &Path) -> Count {
     }
     count.add(counted(
         "End-to-end tests over the real image",
+        // The workspace as a whole, so that dependencies keep the features they were compiled with above.
         cargo(root).args([
             "test",
             "--quiet",
-            "--package",
-            "newton-e2e",
+            "--workspace",
             "--features",
-            "run",
-            "--tests",
+            "newton-e2e/run",
+            "--test",
+            "process",
+            "--test",
+            "image",
             "--",
             "--test-threads=1",
             "--nocapture",

@@ -206,10 +206,11 @@ fn process_appliance(setup: &Setup) -> Result<PathBuf> {
         .args([
             "build",
             "--quiet",
-            "--package",
+            "--workspace",
+            "--bin",
             "newton-appliance",
             "--features",
-            "process",
+            "newton-appliance/process",
         ])
         .current_dir(setup.project().root())
         .status()

@@ -78,10 +78,11 @@ fn appliance(setup: &Setup) -> PathBuf {
         .args([
             "build",
             "--quiet",
-            "--package",
+            "--workspace",
+            "--bin",
             "newton-appliance",
             "--features",
-            "process",
+            "newton-appliance/process",
         ])
         .current_dir(setup.project().root())
         .status()
