@@ -239,10 +239,9 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         uint96 weight = _allowed[operator];
         if (weight == 0) revert OperatorNotAllowed(operator);
         _checkAdmission(blsPublicKey, admission, document);
-        (, uint16 minSigners,) = COMMITS.certificateRules();
+        (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge) = COMMITS.certificateRules();
         bool viaCertificate = certificate.signature.length != 0;
         if (viaCertificate) {
-            (uint16 quorumBps,, uint64 maxSetAge) = COMMITS.certificateRules();
             _verifyCertificate(admissionDigest(admission), certificate, quorumBps, minSigners, maxSetAge);
         } else {
             _consumeApproval(admissionDigest(admission), minSigners);
@@ -274,7 +273,10 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         if (admission.validUntil <= timestamp) revert AdmissionExpired(admission.validUntil, timestamp);
         uint64 maximum = timestamp + _maxAdmissionSeconds;
         if (admission.validUntil > maximum) revert AdmissionTooLong(admission.validUntil, maximum);
-        if (!VERSIONS.isActive(admission.pcr0Hash)) revert VersionNotActive(admission.pcr0Hash);
+        // An admission counts from the next block on, so that is where the image must be active.
+        if (!VERSIONS.wasActiveAt(admission.pcr0Hash, ChainBlock.number() + 1)) {
+            revert VersionNotActive(admission.pcr0Hash);
+        }
         if (!VERSIONS.isApprovedConfig(admission.configHash)) revert ConfigNotApproved(admission.configHash);
     }
 

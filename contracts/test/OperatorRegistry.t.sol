@@ -448,6 +448,20 @@ contract OperatorRegistryTest is Suite {
         certificates.verifyCertificate(DIGEST, _certify(DIGEST), 6667, 1, 100);
     }
 
+    function test_nobody_is_admitted_under_an_image_in_the_block_that_revokes_it() public {
+        _join("first", 100);
+        bytes32 other = _propose("image 2");
+        _next(ACTIVATION_DELAY);
+        pcr0Hash = other;
+        Signer memory signer = _signer("second");
+        _allow(signer.account, 100);
+        EnclaveAdmission memory admission = _admission(signer);
+        vm.prank(EMERGENCY);
+        versions.revokeVersion(other);
+        vm.assertTrue(versions.isActive(other), "still active in this block");
+        _refusedAdmission(signer, admission, abi.encodeWithSelector(IOperatorRegistry.VersionNotActive.selector, other));
+    }
+
     function test_only_the_version_registry_reports_revocations() public {
         vm.prank(STRANGER);
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NotVersionRegistry.selector, STRANGER));

@@ -150,7 +150,7 @@ pub(super) async fn check<P: Provider>(
     Ok(())
 }
 
-fn same<T: PartialEq + Display>(
+fn same<T: Copy + PartialEq + Display>(
     contract: &'static str,
     what: &'static str,
     expected: T,
