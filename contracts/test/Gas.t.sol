@@ -14,8 +14,8 @@ import {
 import {Suite} from "./utils/Suite.sol";
 import {vm} from "./utils/Vm.sol";
 
-/// @dev Gas of whole transactions, intrinsic gas and calldata included: run with `forge snapshot --isolate
-/// --match-contract Gas`, which writes snapshots/. DA references are 250 bytes, as a certificate of one blob; documents are
+/// @dev Gas of whole transactions, intrinsic gas and calldata included (foundry.toml isolates the calls of every
+/// test); written to snapshots/. DA references are 250 bytes, as a certificate of one blob; documents are
 /// 4,500 bytes without zeros, as those of the Nitro module.
 contract GasTest is Suite {
     string private constant GROUP = "transactions";
@@ -193,7 +193,7 @@ contract GasTest is Suite {
         }
     }
 
-    /// @dev Without --isolate only the call itself is measured, which is less.
+    /// @dev The goal of each transaction, in gas.
     function _below(uint256 gas, uint256 limit, string memory what) private pure {
         vm.assertLe(gas, limit, what);
     }

@@ -5,7 +5,7 @@
 
 pub mod admission;
 pub mod chain;
-pub mod contracts;
+pub mod compile;
 pub mod enclave;
 pub mod leaves;
 pub mod policy;

@@ -3,14 +3,14 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use newton_e2e::{
-    Backend, Paths, World, WorldOptions, contracts,
+    Backend, Paths, World, WorldOptions, compile,
     run::{self, Summary},
 };
 use newton_xtask::{image, progress::say, setup::Setup};
@@ -93,12 +93,15 @@ fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
                 vhost_device_vsock: setup.vhost_device_vsock()?,
             }
         }
-        Kind::Process => Backend::Process {
-            appliance: process_appliance(&setup)?,
-        },
+        Kind::Process => {
+            say("Compiling the appliance with its development backend");
+            Backend::Process {
+                appliance: compile::process_appliance(&setup)?,
+            }
+        }
     };
     say("Compiling the contracts");
-    let contracts_out = contracts::build(&setup, &tools)?;
+    let contracts_out = compile::contracts(&setup, &tools)?;
     let options = WorldOptions {
         paths: Paths {
             anvil: tools.anvil,
@@ -197,28 +200,6 @@ async fn stay(world: &World) {
             None => eprintln!("the enclave does not answer"),
         }
     }
-}
-
-/// The appliance with the development backend, which the image never holds.
-fn process_appliance(setup: &Setup) -> Result<PathBuf> {
-    say("Compiling the appliance with its development backend");
-    let status = Command::new("cargo")
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "newton-appliance",
-            "--features",
-            "newton-appliance/process",
-        ])
-        .current_dir(setup.project().root())
-        .status()
-        .context("starting cargo")?;
-    ensure!(status.success(), "the appliance does not compile");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| setup.project().path("target"), PathBuf::from);
-    Ok(target.join("debug/newton-appliance"))
 }
 
 /// A short path: it holds sockets.

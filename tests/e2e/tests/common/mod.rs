@@ -5,13 +5,12 @@ use std::{
     future::Future,
     path::PathBuf,
     pin::Pin,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use newton_api::client::ClientError;
 use newton_e2e::{
-    Backend, Paths, World, WorldOptions, admission, contracts,
+    Backend, Paths, World, WorldOptions, admission, compile,
     enclave::Enclave,
     leaves,
     policy::{self, Example},
@@ -42,7 +41,7 @@ pub fn run(setting: Setting, story: Story) {
             vhost_device_vsock: setup.vhost_device_vsock().unwrap(),
         },
         Setting::Process => Backend::Process {
-            appliance: appliance(&setup),
+            appliance: compile::process_appliance(&setup).unwrap(),
         },
     };
     let folder = tempfile::Builder::new()
@@ -52,7 +51,7 @@ pub fn run(setting: Setting, story: Story) {
     let options = WorldOptions {
         paths: Paths {
             anvil: tools.anvil.clone(),
-            contracts_out: contracts::build(&setup, &tools).unwrap(),
+            contracts_out: compile::contracts(&setup, &tools).unwrap(),
             contracts_config: setup.project().path("contracts/config"),
         },
         backend,
@@ -70,27 +69,6 @@ pub fn run(setting: Setting, story: Story) {
         story(&world, example).await;
         world.shim.stop().await;
     });
-}
-
-/// The appliance with its development backend, built into the target folder of this very test.
-fn appliance(setup: &Setup) -> PathBuf {
-    let status = Command::new("cargo")
-        .args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bin",
-            "newton-appliance",
-            "--features",
-            "newton-appliance/process",
-        ])
-        .current_dir(setup.project().root())
-        .status()
-        .unwrap();
-    assert!(status.success(), "the appliance does not compile");
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| setup.project().path("target"), PathBuf::from);
-    target.join("debug/newton-appliance")
 }
 
 fn say(step: &str) {
