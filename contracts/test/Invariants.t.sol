@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Certificate, EnclaveAdmission, OperatorSet, StateCommit} from "../src/interfaces/INewton.sol";
+import {ISlasher} from "../src/interfaces/ISlasher.sol";
 import {Suite} from "./utils/Suite.sol";
 import {vm} from "./utils/Vm.sol";
 
@@ -41,6 +42,18 @@ contract WalkerSuite is Suite {
         signers[which] = signers[signers.length - 1];
         signers.pop();
         _updateAggregate();
+        _next(1);
+    }
+
+    function walkSlash(uint256 which, uint8 percent) external {
+        if (signers.length == 0) return;
+        // Two in one block, perhaps the same one twice. Some weight stays, or nobody could certify.
+        for (uint256 i = 0; i < 2; ++i) {
+            address operator = signers[(which % signers.length + i * (percent % 2)) % signers.length].account;
+            if (operators.operators(operator).weight < 10) continue;
+            vm.prank(address(challenges));
+            ISlasher(address(operators)).slashOperator(operator, percent % 50 + 1);
+        }
         _next(1);
     }
 
@@ -94,11 +107,12 @@ contract InvariantsTest {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory list) {
-        bytes4[] memory selectors = new bytes4[](4);
+        bytes4[] memory selectors = new bytes4[](5);
         selectors[0] = WalkerSuite.walkJoin.selector;
         selectors[1] = WalkerSuite.walkReadmit.selector;
         selectors[2] = WalkerSuite.walkExit.selector;
         selectors[3] = WalkerSuite.walkCommit.selector;
+        selectors[4] = WalkerSuite.walkSlash.selector;
         list = new FuzzSelector[](1);
         list[0] = FuzzSelector(address(walker), selectors);
     }
