@@ -3,13 +3,7 @@ pragma solidity ^0.8.28;
 
 import {AttestationRows} from "./base/AttestationRows.sol";
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
-import {
-    AttestationEvidence,
-    IChallengeVerifier,
-    IResultVerifier,
-    ISignerHistory,
-    SecretsProof
-} from "./interfaces/IChallenges.sol";
+import {AttestationEvidence, IChallengeVerifier, ISignerHistory, SecretsProof} from "./interfaces/IChallenges.sol";
 import {
     Certificate,
     ConsensusParameters,
@@ -23,6 +17,7 @@ import {
     Task,
     TaskResponse
 } from "./interfaces/INewton.sol";
+import {IResultVerifier} from "./interfaces/IResultVerifier.sol";
 import {ISlasher} from "./interfaces/ISlasher.sol";
 import {ChainBlock} from "./libraries/ChainBlock.sol";
 import {ChallengeLib} from "./libraries/ChallengeLib.sol";

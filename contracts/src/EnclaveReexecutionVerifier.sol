@@ -3,8 +3,8 @@ pragma solidity ^0.8.28;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
-import {IEnclaveReexecutionVerifier, IResultVerifier, ResultOutcome} from "./interfaces/IChallenges.sol";
 import {Certificate, ICertificateVerifier, IOperatorRegistry, IStateCommitRegistry} from "./interfaces/INewton.sol";
+import {IEnclaveReexecutionVerifier, IResultVerifier, ResultOutcome} from "./interfaces/IResultVerifier.sol";
 import {ChallengeLib} from "./libraries/ChallengeLib.sol";
 
 /// @notice Decides about results by the word of the enclaves: a quorum of the whole current set re-ran the recorded inputs

@@ -183,6 +183,11 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         emit OperatorSlashed(operator, setId, slashed, weight, totalWeight);
     }
 
+    /// @inheritdoc ISlasher
+    function challengeVerifier() external view returns (address) {
+        return CHALLENGES;
+    }
+
     /// @inheritdoc IOperatorRegistry
     function allowedWeight(address operator) external view returns (uint96) {
         return _allowed[operator];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {AttestationEvidence, IChallengeVerifier, ResultOutcome, SecretsProof} from "../src/interfaces/IChallenges.sol";
+import {AttestationEvidence, IChallengeVerifier, SecretsProof} from "../src/interfaces/IChallenges.sol";
 import {
     Certificate,
     ICertificateVerifier,
@@ -10,6 +10,7 @@ import {
     PolicyDataBinding,
     StateCommit
 } from "../src/interfaces/INewton.sol";
+import {ResultOutcome} from "../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../src/libraries/Ids.sol";
 import {ChallengeSuite} from "./utils/ChallengeSuite.sol";
 import {TestBls} from "./utils/TestBls.sol";

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {
-    AttestationEvidence,
-    IChallengeVerifier,
-    IEnclaveReexecutionVerifier,
-    IResultVerifier,
-    ResultOutcome
-} from "../src/interfaces/IChallenges.sol";
+import {AttestationEvidence, IChallengeVerifier} from "../src/interfaces/IChallenges.sol";
 import {
     Certificate,
     ICertificateVerifier,
@@ -16,6 +10,7 @@ import {
     OperatorSet,
     StateCommit
 } from "../src/interfaces/INewton.sol";
+import {IEnclaveReexecutionVerifier, IResultVerifier, ResultOutcome} from "../src/interfaces/IResultVerifier.sol";
 import {ISlasher} from "../src/interfaces/ISlasher.sol";
 import {ChallengeSuite} from "./utils/ChallengeSuite.sol";
 import {vm} from "./utils/Vm.sol";
@@ -230,6 +225,7 @@ contract ChallengesTest is ChallengeSuite {
 
     function test_only_the_challenge_verifier_slashes() public {
         ISlasher slasher = _slasher();
+        vm.assertEq(slasher.challengeVerifier(), address(challenges), "who may");
         address[3] memory others = [STRANGER, GOVERNANCE, signers[0].account];
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(others[i]);

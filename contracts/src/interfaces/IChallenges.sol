@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {Certificate, LeafProof, PolicyAttestation, StateCommit, Task} from "./INewton.sol";
+import {IResultVerifier} from "./IResultVerifier.sol";
 
 // Challenges [design 3.4, 3.5; docs/protocol.md, 12].
 
@@ -18,16 +19,6 @@ struct SecretsProof {
     uint256 index;
     bytes32 valueHash;
     LeafProof proof;
-}
-
-/// @notice What a quorum signs after re-executing (EIP-712, domain "Newton Result Verification"). subject: 1 an evaluation,
-/// 2 a state commit.
-struct ResultOutcome {
-    uint8 subject;
-    bytes32 inputsHash;
-    bytes32 resultHash;
-    bool correct;
-    uint32 rulesVersion;
 }
 
 /// @notice Challenges: permissionless, gas is the only cost, verification is the spam filter. Classes are the rows of the
@@ -105,27 +96,6 @@ interface IChallengeVerifier {
         external
         view
         returns (uint64);
-}
-
-/// @notice Decides whether a result follows from its inputs [design 3.5].
-interface IResultVerifier {
-    /// @notice Reverts unless the proof decides about exactly this; true if the result is right. The hashes are those of
-    /// docs/protocol.md, 12.
-    function verifyResult(
-        uint8 subject,
-        bytes32 inputsHash,
-        bytes32 resultHash,
-        uint32 rulesVersion,
-        bytes calldata proof
-    ) external view returns (bool correct);
-}
-
-/// @notice Re-execution by a quorum of the whole current set, the signers included. A proof is
-/// abi.encode(bool correct, Certificate certificate).
-interface IEnclaveReexecutionVerifier is IResultVerifier {
-    error NotCurrentSet(uint64 currentSetId, uint64 got);
-
-    function outcomeDigest(ResultOutcome calldata outcome) external view returns (bytes32);
 }
 
 /// @notice What challenges ask about signers. The operator registry implements it; it answers about every set there ever

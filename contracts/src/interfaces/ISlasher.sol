@@ -21,4 +21,6 @@ interface ISlasher {
     function slashOperator(address operator, uint8 percent) external returns (uint96 slashed);
     /// @notice True from registration until the exit is completed, unless nothing is left.
     function isSlashable(address operator) external view returns (bool);
+    /// @notice The only account that may slash.
+    function challengeVerifier() external view returns (address);
 }

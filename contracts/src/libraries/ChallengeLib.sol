@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {ResultOutcome} from "../interfaces/IChallenges.sol";
 import {PolicyAttestation, StateCommit} from "../interfaces/INewton.sol";
+import {ResultOutcome} from "../interfaces/IResultVerifier.sol";
 import {ISlasher} from "../interfaces/ISlasher.sol";
 
 /// @notice Classes of challenges, what they cost a signer, and the hashes by which results are decided

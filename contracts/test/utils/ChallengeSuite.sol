@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {
-    AttestationEvidence,
-    IChallengeVerifier,
-    ResultOutcome,
-    SecretsProof
-} from "../../src/interfaces/IChallenges.sol";
+import {AttestationEvidence, IChallengeVerifier, SecretsProof} from "../../src/interfaces/IChallenges.sol";
 import {
     Certificate,
     EnclaveAdmission,
@@ -19,6 +14,7 @@ import {
     PolicyTemplate,
     Task
 } from "../../src/interfaces/INewton.sol";
+import {ResultOutcome} from "../../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../../src/libraries/Ids.sol";
 import {Suite} from "./Suite.sol";
 import {vm} from "./Vm.sol";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IChallengeVerifier, IEnclaveReexecutionVerifier} from "../../src/interfaces/IChallenges.sol";
+import {IChallengeVerifier} from "../../src/interfaces/IChallenges.sol";
 import {
     ArtifactRef,
     Certificate,
@@ -18,6 +18,7 @@ import {
     ITaskManager,
     StateCommit
 } from "../../src/interfaces/INewton.sol";
+import {IEnclaveReexecutionVerifier} from "../../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../../src/libraries/Ids.sol";
 import {TestBls} from "./TestBls.sol";
 import {vm} from "./Vm.sol";
