@@ -29,7 +29,7 @@ pub fn tls_config(roots: RootCertStore) -> Arc<ClientConfig> {
 }
 
 /// Mozilla's roots, compiled in.
-pub(crate) fn public_roots() -> RootCertStore {
+pub fn public_roots() -> RootCertStore {
     RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     }
