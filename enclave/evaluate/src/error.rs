@@ -207,11 +207,13 @@ pub enum EvaluateError {
         /// What was running.
         stage: Stage,
     },
-    /// A component asked for HTTP and none is wired up here.
-    #[error("component of data instance {instance} needs HTTP, which is not available here")]
+    /// A component asked for HTTP and got no authenticated answer.
+    #[error("HTTP request of data instance {instance}: {reason}")]
     HttpUnavailable {
         /// The data instance.
         instance: B256,
+        /// What went wrong.
+        reason: String,
     },
     /// The worker process ended while it held this request.
     #[error("the worker process died: {reason}")]

@@ -31,8 +31,9 @@ mod url;
 
 pub use address::is_public;
 pub use client::{HttpClient, Limits, Request, Response, printable};
-pub use connect::{public_roots, tls_config};
+pub use connect::{add_root, public_roots, tls_config};
 pub use dial::{BoxFuture, BoxStream, ByteStream, DialClass, Dialer, TcpDialer};
 pub use error::{HttpError, Stage};
 pub use public::{PublicClient, PublicError, PublicLimits, PublicRequest, PublicResponse};
+pub use rustls::ClientConfig as TlsConfig;
 pub use url::BaseUrl;

@@ -1,6 +1,9 @@
 //! Compiling what a world is made of.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, ensure};
 use newton_xtask::setup::{ContractTools, Setup};
@@ -50,4 +53,27 @@ pub fn process_appliance(setup: &Setup) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| setup.project().path("target"), PathBuf::from);
     Ok(target.join("debug/newton-appliance"))
+}
+
+/// Builds a JavaScript component of `tests/examples/` to `out`.
+///
+/// # Errors
+/// With the compiler's output, if it does not build.
+pub fn javascript_component(setup: &Setup, source: &str, out: &Path) -> Result<()> {
+    let tools = setup.component_tools()?;
+    let project = setup.project();
+    let output = Command::new("node")
+        .arg(tools.join("componentize.mjs"))
+        .arg(project.path(source))
+        .arg(project.path("tests/examples/spend-limit/component/wit/newton-provider.wit"))
+        .arg(out)
+        .output()
+        .context("starting node")?;
+    ensure!(
+        output.status.success(),
+        "{source} does not build:\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }

@@ -146,7 +146,10 @@ fn classify(
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Limit(which, allowed) => limit(*which, *allowed),
-            Stop::HttpUnavailable => EvaluateError::HttpUnavailable { instance },
+            Stop::HttpUnavailable(reason) => EvaluateError::HttpUnavailable {
+                instance,
+                reason: capped(reason),
+            },
             Stop::OutOfMemory => EvaluateError::OutOfMemory {
                 stage: Stage::Component,
             },
