@@ -76,7 +76,12 @@ pub async fn javascript_over_https(setting: Setting) {
             let answered = tasks::run(&world.chain, &enclave, &intent, b"{}")
                 .await
                 .unwrap();
-            assert_eq!(answered.allowed, allowed);
+            assert_eq!(
+                answered.allowed,
+                allowed,
+                "requests: {:?}",
+                recorder.requests.lock().unwrap()
+            );
             say(&format!(
                 "result {} after {:?}, {} µs of it in the enclave",
                 answered.result,
