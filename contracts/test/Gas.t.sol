@@ -188,6 +188,26 @@ contract GasTest is PolicySuite {
         vm.snapshotGasLastCall(GROUP, "readmit by certificate, document of 4500 bytes");
     }
 
+    /// @dev EIP-170; the larger ones stand close to it.
+    function test_code_sizes() public {
+        string[8] memory names = [
+            "EnclaveVersionRegistry",
+            "KeyRegistry",
+            "OperatorRegistry",
+            "PolicyClientRegistry",
+            "PolicyDataRegistry",
+            "PolicyRegistry",
+            "StateCommitRegistry",
+            "TaskManager"
+        ];
+        for (uint256 i = 0; i < names.length; ++i) {
+            uint256 size = vm.getDeployedCode(string.concat(names[i], ".sol:", names[i])).length;
+            vm.snapshotValue("sizes", names[i], size);
+            vm.assertGe(size, 1000, names[i]);
+            vm.assertLe(size, 24_576, names[i]);
+        }
+    }
+
     function _task() private view returns (Task memory task) {
         (bytes32 instanceId,, bytes32[] memory dataInstanceIds) = policies.currentBinding(CLIENT);
         task.client = CLIENT;
