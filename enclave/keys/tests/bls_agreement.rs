@@ -8,8 +8,8 @@
 
 use std::path::PathBuf;
 
-use blst::min_sig::{SecretKey, Signature};
 use blst::BLST_ERROR;
+use blst::min_sig::{SecretKey, Signature};
 use serde_json::{Value, json};
 use sha3::{Digest as _, Keccak256};
 

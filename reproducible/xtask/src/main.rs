@@ -135,6 +135,7 @@ fn run(task: Task) -> Result<ExitCode> {
             } else {
                 report.print();
             }
+            report.require_all()?;
         }
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}
