@@ -147,6 +147,27 @@ contract FindingsTest is PolicySuite {
         _refusesRegistration(rogue, proof, admission, certificate, _noPossession(rogue));
     }
 
+    function test_a_key_outside_the_subgroup_or_off_the_curve_is_not_admitted() public {
+        string memory json = vm.readFile("../tests/vectors/bls.json");
+        bytes[] memory bad = vm.parseJsonBytesArray(json, ".refused.publicKey");
+        string[] memory reasons = vm.parseJsonStringArray(json, ".refused.publicKeyReason");
+        Signer memory signer = _signer("newcomer");
+        _allow(signer.account, 100);
+        for (uint256 i = 0; i < bad.length; ++i) {
+            (signer.key, signer.keyHash) = (bad[i], keccak256(bad[i]));
+            EnclaveAdmission memory admission = _admission(signer);
+            _approve(admission);
+            bytes memory reason = abi.encodeWithSelector(ICertificateVerifier.PrecompileFailed.selector, address(0x0f));
+            bytes32 why = keccak256(bytes(reasons[i]));
+            if (why == keccak256("infinity")) {
+                reason = abi.encodeWithSelector(ICertificateVerifier.PointAtInfinity.selector);
+            } else if (why == keccak256("length")) {
+                reason = abi.encodeWithSelector(ICertificateVerifier.InvalidPointLength.selector, 256, bad[i].length);
+            }
+            _refusesRegistration(signer, _possession(signer), admission, _noCertificate(), reason);
+        }
+    }
+
     function test_a_proof_of_possession_is_good_in_one_place() public {
         _joinMany(1);
         Signer memory signer = _signer("newcomer");

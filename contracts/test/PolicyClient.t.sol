@@ -347,6 +347,18 @@ contract PolicyClientTest is PolicySuite {
         _refuses(attestation, _certify(bytes32(answer)), _invalidSignature(attestation));
     }
 
+    function test_after_a_fork_of_the_chain_signatures_for_the_other_side_are_none() public {
+        vm.chainId(1);
+        Intent memory intent = _payment(USER);
+        intent.chainId = 1;
+        (PolicyAttestation memory attestation, Certificate memory certificate) = _allowed(intent);
+        vm.chainId(31_337);
+        Certificate memory other = _certify(tasks.attestationDigest(attestation));
+        vm.chainId(1);
+        _refuses(attestation, other, _invalidSignature(attestation));
+        _withdraw(attestation, certificate);
+    }
+
     function test_a_task_of_a_reorganised_block() public {
         uint256 state = vm.snapshotState();
         (PolicyAttestation memory attestation, Certificate memory certificate) = _allowed(_payment(USER));

@@ -38,7 +38,11 @@ const GOALS: &[Goal] = &[
         200_000,
         "direct use in a PolicyClient",
     ),
-    goal("row_check_challenge", 300_000, "challengeAttestation, "),
+    goal(
+        "row_check_challenge",
+        300_000,
+        "challengeAttestation, wrong WASM, 1 signer",
+    ),
     goal("verify_leaf", 60_000, "verifyLeaf, "),
     goal("readmit", 330_000, "readmit "),
     goal("register_operator", 550_000, "registerOperator "),
