@@ -11,6 +11,8 @@ import {
     StateCommit,
     Task
 } from "../src/interfaces/INewton.sol";
+import {AttestationEvidence} from "../src/interfaces/IChallenges.sol";
+import {ChallengeSuite} from "./utils/ChallengeSuite.sol";
 import {PolicySuite} from "./utils/PolicySuite.sol";
 import {vm} from "./utils/Vm.sol";
 
@@ -269,5 +271,36 @@ contract GasTest is PolicySuite {
     /// @dev The goal of each transaction, in gas.
     function _below(uint256 gas, uint256 limit, string memory what) private pure {
         vm.assertLe(gas, limit, what);
+    }
+}
+
+/// @dev What a challenger pays. Ten operators, all of whom signed, one data instance.
+contract ChallengeGasTest is ChallengeSuite {
+    string private constant GROUP = "transactions";
+
+    function setUp() public override {
+        super.setUp();
+        for (uint256 i = 3; i < 10; ++i) {
+            _join(string.concat("operator ", vm.toString(i)), 100);
+        }
+    }
+
+    function test_gas_challenges() public {
+        AttestationEvidence memory evidence = _honest();
+        challenges.challengeAttestation(evidence, _noProofs(), ALL);
+        vm.snapshotGasLastCall(GROUP, "challengeAttestation, nothing wrong, 10 signers looked at");
+        evidence.attestation.data[0].wasmHash = keccak256("other");
+        _sign(evidence, 0);
+        challenges.challengeAttestation(evidence, _noProofs(), 1);
+        uint256 gas = vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 1 signer slashed");
+        vm.assertLe(gas, 465_000, "row check");
+        _next(1);
+        challenges.challengeAttestation(evidence, _noProofs(), ALL);
+        vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 9 further signers slashed");
+        _next(1);
+        evidence.attestation.evaluationResultHash = keccak256("false");
+        _sign(evidence, 0);
+        challenges.challengeResult(evidence, REEXECUTION, _outcome(evidence, false), 1);
+        vm.snapshotGasLastCall(GROUP, "challengeResult by re-execution, 1 signer slashed");
     }
 }

@@ -10,6 +10,7 @@ import {
     OperatorSet,
     StateCommit
 } from "../src/interfaces/INewton.sol";
+import {ISlasher} from "../src/interfaces/ISlasher.sol";
 import {Suite} from "./utils/Suite.sol";
 import {vm} from "./utils/Vm.sol";
 
@@ -80,6 +81,18 @@ contract WalkerSuite is Suite {
         _allow(list[0], 0);
         operators.prune(list, signers[which].key, aggregateKey);
         _drop(which);
+    }
+
+    function walkSlash(uint256 which, uint8 percent) external {
+        if (signers.length == 0) return;
+        // Two in one block, perhaps the same one twice. Some weight stays, or nobody could certify.
+        for (uint256 i = 0; i < 2; ++i) {
+            address operator = signers[(which % signers.length + i * (percent % 2)) % signers.length].account;
+            if (operators.operators(operator).weight < 10) continue;
+            vm.prank(address(challenges));
+            ISlasher(address(operators)).slashOperator(operator, percent % 50 + 1);
+        }
+        _next(1);
     }
 
     function walkCommit(bytes32 root) external {
@@ -267,7 +280,7 @@ contract InvariantsTest {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory list) {
-        bytes4[] memory selectors = new bytes4[](10);
+        bytes4[] memory selectors = new bytes4[](11);
         selectors[0] = WalkerSuite.walkJoin.selector;
         selectors[1] = WalkerSuite.walkReadmit.selector;
         selectors[2] = WalkerSuite.walkExit.selector;
@@ -278,6 +291,7 @@ contract InvariantsTest {
         selectors[7] = WalkerSuite.walkGovern.selector;
         selectors[8] = WalkerSuite.walkWait.selector;
         selectors[9] = WalkerSuite.walkMeddle.selector;
+        selectors[10] = WalkerSuite.walkSlash.selector;
         list = new FuzzSelector[](1);
         list[0] = FuzzSelector(address(walker), selectors);
     }
