@@ -33,6 +33,7 @@ use crate::{
     appliance::{Appliance, Parts},
     dialer::RelayDialer,
     engine::{self, Engine},
+    fetch::ComponentHttp,
     identity::Identity,
     logging,
     platform::Platform,
@@ -161,6 +162,8 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     let (master, shares) = patiently(|| secret::obtain(app, view.as_ref())).await?;
     app.opening();
     let workers = Arc::new(spawn_workers(&app.local.local)?);
+    let wall = Duration::from_millis(app.local.local.evaluation_wall_ms);
+    let http = ComponentHttp::new(dialer.clone(), &app.consensus.development(), wall)?;
     let state = {
         let (app, connector, chain) = (app.clone(), connector.clone(), chain.clone());
         let page_key = page_key(&master, app.operator());
@@ -185,6 +188,7 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         shares,
         chains: BTreeMap::from([(chain_id, engine)]),
         workers,
+        http,
     }))
 }
 
@@ -244,8 +248,10 @@ fn open_state(
         DiskOptions::default(),
     )
     .context("the host's page file")?;
+    // Half for pages as they lie on the disk, half for what the database made of them.
+    let cache = (app.local.local.page_cache_mib << 20) / 2;
     let options = Options {
-        page_cache_bytes: app.local.local.page_cache_mib << 20,
+        page_cache_bytes: cache,
         ..Options::default()
     };
     let pages = PageStore::open(Arc::new(device), key, store_id(app, chain), options)
@@ -256,7 +262,7 @@ fn open_state(
         "page file opened"
     );
     let fault = pages.clone();
-    let opened = open_database(pages, app.local.local.page_cache_mib << 20)
+    let opened = open_database(pages, cache)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
         .map_err(anyhow::Error::from);
     // redb hands on texts only; the page store knows which page it was.

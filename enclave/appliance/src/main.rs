@@ -6,6 +6,7 @@ mod appliance;
 mod boot;
 mod dialer;
 mod engine;
+mod fetch;
 mod identity;
 mod ingest;
 mod logging;

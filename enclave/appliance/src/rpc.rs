@@ -48,10 +48,10 @@ impl Methods {
         let write = call.permissions.write;
         match call.method.as_str() {
             "newt_health" => call.params.parse().and_then(|None {}| health(app)),
-            "newt_getAttestation" => keys::attestation(app, call.params.parse()?),
-            "newt_getAdmissionRequest" => keys::admission_request(app, call.params.parse()?),
+            "newt_getAttestation" => keys::attestation(app, &call.params.parse()?),
+            "newt_getAdmissionRequest" => keys::admission_request(app, &call.params.parse()?),
             "newt_getSecretShares" => call.params.parse().and_then(|None {}| keys::shares(app)),
-            "newt_submitShare" => keys::submit_share(app, call.params.parse()?),
+            "newt_submitShare" => keys::submit_share(app, &call.params.parse()?),
             "newt_getKeyEpochVote" => call
                 .params
                 .parse()

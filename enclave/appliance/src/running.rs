@@ -6,7 +6,7 @@ use newton_evaluate::worker::WorkerPool;
 use newton_keys::MasterSecret;
 use newton_types::{B256, abi};
 
-use crate::{appliance::SealedShares, engine::Engine};
+use crate::{appliance::SealedShares, engine::Engine, fetch::ComponentHttp};
 
 /// The key epoch this version derives its shared keys in; later ones come with their rotation by governance.
 pub const KEY_EPOCH: u64 = 1;
@@ -21,6 +21,8 @@ pub struct Running {
     pub chains: BTreeMap<u64, Arc<Engine>>,
     /// Keyless processes for untrusted content.
     pub workers: Arc<WorkerPool>,
+    /// Their components' way out.
+    pub http: ComponentHttp,
 }
 
 impl Running {

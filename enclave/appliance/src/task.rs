@@ -95,7 +95,7 @@ impl<'a> Evaluation<'a> {
             query,
             task: row.task().map_err(|e| state(&e))?,
             intent: row.intent().map_err(|e| state(&e))?,
-            wasm_args: row.wasm_args.clone(),
+            wasm_args: row.wasm_args,
             snapshot,
         })
     }
@@ -153,10 +153,11 @@ impl<'a> Evaluation<'a> {
             policy,
             data: data.drain(..).map(|d| d.input).collect(),
         };
-        let outcome = self
-            .running
-            .workers
-            .evaluate(&request, &SnapshotBytes(&self.snapshot), None);
+        let http = self.running.http.fetcher();
+        let outcome =
+            self.running
+                .workers
+                .evaluate(&request, &SnapshotBytes(&self.snapshot), Some(&http));
         let (result, bindings, error) = match outcome {
             Ok(evaluation) => {
                 let bindings = fill(bindings, &evaluation.data)?;

@@ -58,7 +58,7 @@ pub struct UnverifiedRpc(());
 impl UnverifiedRpc {
     /// From a manifest that declares it. Parsing has refused the switch on chains that are not for development.
     pub fn declared_by(manifest: &ConsensusManifest) -> Result<Self, ChainError> {
-        match manifest.development {
+        match &manifest.development {
             Some(development) if development.unverified_chain_view => Ok(Self(())),
             _ => Err(ChainError::NotDeclared),
         }

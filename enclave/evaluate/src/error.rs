@@ -207,11 +207,13 @@ pub enum EvaluateError {
         /// What was running.
         stage: Stage,
     },
-    /// A component asked for HTTP and none is wired up here.
-    #[error("component of data instance {instance} needs HTTP, which is not available here")]
+    /// A component asked for HTTP and got no authenticated answer.
+    #[error("HTTP request of data instance {instance}: {reason}")]
     HttpUnavailable {
         /// The data instance.
         instance: B256,
+        /// What went wrong.
+        reason: String,
     },
     /// The worker process ended while it held this request.
     #[error("the worker process died: {reason}")]
@@ -253,6 +255,8 @@ pub enum ComponentLimit {
     Output,
     /// Bytes of one random request.
     Random,
+    /// Bytes that are copied out of a component in one call.
+    Copied,
 }
 
 impl fmt::Display for ComponentLimit {
@@ -266,6 +270,7 @@ impl fmt::Display for ComponentLimit {
             Self::HttpResponse => "HTTP response (bytes)",
             Self::Output => "output (bytes)",
             Self::Random => "random request (bytes)",
+            Self::Copied => "bytes copied in one call",
         })
     }
 }

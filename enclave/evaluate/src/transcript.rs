@@ -54,15 +54,35 @@ pub trait HttpFetcher: Send + Sync {
     /// Performs one request. `max_body` bounds the response's body.
     ///
     /// # Errors
-    /// `Ok(Err(text))` is a failure the component sees and the transcript records. `Err(_)` means that no request can be made
-    /// here; the evaluation abstains.
-    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable>;
+    /// `Ok(Err(text))` is a failure that follows from the request and what authenticated servers say: the component sees it and
+    /// the transcript records it. [`FetchError`] ends the run.
+    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchError>;
 }
 
-/// HTTP cannot be used here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("HTTP is not available here")]
-pub struct FetchUnavailable;
+/// Why a request ends the run it was made in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum FetchError {
+    /// The response's body is larger than the limit; the evaluation ends with the error of that limit.
+    #[error("the response is too large")]
+    TooLarge,
+    /// No authenticated answer. The host can bring this about as it likes, so nothing may follow from it: the evaluation
+    /// abstains.
+    #[error("{reason}")]
+    Unavailable {
+        /// What went wrong, for the caller; no URL path, no header, no body.
+        reason: String,
+    },
+}
+
+impl FetchError {
+    /// HTTP is not wired up here.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self::Unavailable {
+            reason: "HTTP is not available here".to_owned(),
+        }
+    }
+}
 
 /// One exchange as `transcriptHash` binds it (protocol section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,8 +17,7 @@ use newton_evaluate::{
     component::check_component,
     error::ComponentLimit,
     transcript::{
-        Exchange, FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse,
-        transcript_hash,
+        Exchange, FetchError, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse, transcript_hash,
     },
 };
 
@@ -218,7 +217,7 @@ fn the_rest_of_wasi_links_and_ends_the_run_when_called() {
 struct Numbered(Mutex<u32>);
 
 impl HttpFetcher for Numbered {
-    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable> {
+    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchError> {
         assert_eq!(
             (request.method.as_str(), request.url.as_str()),
             ("GET", "https://a.example/")
@@ -273,7 +272,11 @@ fn http_goes_through_the_fetcher_and_into_the_transcript() {
 #[test]
 fn http_has_its_limits() {
     let error = run(components::fetching(1, false)).unwrap_err();
-    assert_eq!(error, EvaluateError::HttpUnavailable { instance: INSTANCE });
+    let unavailable = EvaluateError::HttpUnavailable {
+        instance: INSTANCE,
+        reason: FetchError::absent().to_string(),
+    };
+    assert_eq!(error, unavailable);
     assert_eq!(error.finality(), Finality::Abstain);
 
     let (request, artifacts) = bare(SHOW, "show.wasm", &[components::fetching(51, false)]);
@@ -289,6 +292,32 @@ fn http_has_its_limits() {
             limit: ComponentLimit::HttpRequests,
             allowed: 50
         }
+    );
+}
+
+#[test]
+fn output_has_its_limit() {
+    // The last two are more than is copied out of a component at all.
+    for (bytes, limit, allowed) in [
+        ((4 << 20) + 1, ComponentLimit::Output, 4 << 20),
+        ((16 << 20) + 1, ComponentLimit::Copied, 16 << 20),
+        (100 << 20, ComponentLimit::Copied, 16 << 20),
+    ] {
+        assert_eq!(
+            run(components::long(bytes)).unwrap_err(),
+            EvaluateError::ComponentLimitExceeded {
+                instance: INSTANCE,
+                limit,
+                allowed
+            },
+            "{bytes}"
+        );
+    }
+    // Spaces up to the limit are read; they are no JSON.
+    let error = run(components::long(4 << 20)).unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::InvalidJson { .. }),
+        "{error}"
     );
 }
 

@@ -16,7 +16,7 @@ use std::{
 use common::{bare, example, spend_limit};
 use newton_evaluate::{
     ArtifactError, ArtifactKind, EvaluateError, Evaluator, Finality, MachineLimits,
-    transcript::{FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse},
+    transcript::{FetchError, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse},
     worker::{Verdict, WorkerConfig, WorkerLimits, WorkerPool, worker_main},
 };
 
@@ -325,7 +325,7 @@ fn workers_serve_side_by_side() {
 struct Canned;
 
 impl HttpFetcher for Canned {
-    fn fetch(&self, request: &HttpRequest, _: u64) -> Result<HttpOutcome, FetchUnavailable> {
+    fn fetch(&self, request: &HttpRequest, _: u64) -> Result<HttpOutcome, FetchError> {
         assert_eq!(request.url, "https://a.example/");
         Ok(Ok(HttpResponse {
             status: 200,

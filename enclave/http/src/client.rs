@@ -86,6 +86,20 @@ impl Request {
         request
     }
 
+    /// The body, instead of none.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// All headers, instead of those set so far. `Host` and `Content-Length` are set by the client.
+    #[must_use]
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
     /// Adds a header. `Host` and `Content-Length` are set by the client.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {

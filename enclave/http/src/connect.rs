@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
@@ -29,10 +30,29 @@ pub fn tls_config(roots: RootCertStore) -> Arc<ClientConfig> {
 }
 
 /// Mozilla's roots, compiled in.
-pub(crate) fn public_roots() -> RootCertStore {
+pub fn public_roots() -> RootCertStore {
     RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     }
+}
+
+/// Adds the certificates of a PEM text to `roots`.
+///
+/// # Errors
+/// If the text holds no certificate, or one that cannot be a root.
+pub fn add_root(roots: &mut RootCertStore, pem: &str) -> std::io::Result<()> {
+    let invalid = |why: String| std::io::Error::new(std::io::ErrorKind::InvalidData, why);
+    let before = roots.len();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|e| invalid(format!("not PEM: {e}")))?;
+        roots
+            .add(certificate)
+            .map_err(|e| invalid(format!("not a root certificate: {e}")))?;
+    }
+    if roots.len() == before {
+        return Err(invalid("no certificate in the PEM text".to_owned()));
+    }
+    Ok(())
 }
 
 pub(crate) async fn connect(

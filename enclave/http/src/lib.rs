@@ -7,6 +7,9 @@
 //! not followed, compression is not offered, and a status is data, not an error. Errors never contain the path or the query
 //! of a URL, because that is where providers put API keys.
 //!
+//! [`PublicClient`] is for the requests of policies' components: any public `https` URL, redirects followed, compression
+//! undone.
+//!
 //! ```no_run
 //! # async fn f() -> Result<(), newton_http::HttpError> {
 //! use newton_http::{DialClass, HttpClient, TcpDialer};
@@ -18,14 +21,19 @@
 //! # Ok(()) }
 //! ```
 
+mod address;
 mod client;
 mod connect;
 mod dial;
 mod error;
+mod public;
 mod url;
 
+pub use address::is_public;
 pub use client::{HttpClient, Limits, Request, Response, printable};
-pub use connect::tls_config;
+pub use connect::{add_root, public_roots, tls_config};
 pub use dial::{BoxFuture, BoxStream, ByteStream, DialClass, Dialer, TcpDialer};
 pub use error::{HttpError, Stage};
+pub use public::{PublicClient, PublicError, PublicLimits, PublicRequest, PublicResponse};
+pub use rustls::ClientConfig as TlsConfig;
 pub use url::BaseUrl;

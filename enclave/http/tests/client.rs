@@ -1,49 +1,20 @@
 //! The client against servers that behave and servers that do not.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
+use common::{Answer, ok, read_request, tls_server};
 use newton_http::{
     BoxFuture, BoxStream, DialClass, Dialer, HttpClient, HttpError, Limits, Request, Stage,
     TcpDialer, tls_config,
 };
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
 use serde_json::{Value, json};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-
-/// Reads one request head and its announced body; `None` at end of stream.
-async fn read_request<S: AsyncRead + Unpin>(stream: &mut S) -> Option<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
-            break at + 4;
-        }
-        let mut chunk = [0; 1024];
-        match stream.read(&mut chunk).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
-        }
-    };
-    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let length = head
-        .lines()
-        .find_map(|l| {
-            l.to_ascii_lowercase()
-                .strip_prefix("content-length:")
-                .map(|v| v.trim().parse().unwrap())
-        })
-        .unwrap_or(0usize);
-    let mut body = bytes[end..].to_vec();
-    let have = body.len();
-    body.resize(length, 0);
-    stream.read_exact(&mut body[have..]).await.ok()?;
-    Some((head, body))
-}
 
 /// A server that answers every request with `answer(connection, request on it)`; `None` closes the connection unanswered.
 async fn server<F>(answer: F) -> (String, Arc<AtomicUsize>)
@@ -75,12 +46,6 @@ where
         }
     });
     (url, connections)
-}
-
-fn ok(body: &[u8]) -> Vec<u8> {
-    let mut out = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
-    out.extend_from_slice(body);
-    out
 }
 
 fn client(url: &str) -> HttpClient {
@@ -315,44 +280,9 @@ async fn statuses_and_bad_json_are_told_apart() {
     assert_eq!(client.get("/s").await.unwrap().status, 429);
 }
 
-async fn tls_server(names: &[&str]) -> (u16, RootCertStore) {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>())
-            .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(cert.der().clone()).unwrap();
-    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-    let config =
-        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            if let Ok(mut stream) = acceptor.accept(stream).await {
-                while read_request(&mut stream).await.is_some() {
-                    write_flush(&mut stream, &ok(b"inside")).await;
-                }
-            }
-        }
-    });
-    (port, roots)
-}
-
-async fn write_flush<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) {
-    let _ = stream.write_all(bytes).await;
-    let _ = stream.flush().await;
-}
-
 #[tokio::test]
 async fn tls_is_verified() {
-    let (port, roots) = tls_server(&["localhost"]).await;
+    let (port, roots) = tls_server(&["localhost"], |_, _| Answer::Now(ok(b"inside"))).await;
     let url = format!("https://localhost:{port}/");
     let tls = |url: &str, roots| {
         HttpClient::with_tls(

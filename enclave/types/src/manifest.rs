@@ -83,7 +83,7 @@ pub struct ShareHolders {
 
 /// `[development]`: each switch shows in `newt_health`, and none may be on for a chain outside
 /// [`DEVELOPMENT_CHAINS`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Development {
     /// Trust the RPC's answers about the chain.
@@ -92,6 +92,12 @@ pub struct Development {
     pub accept_unsigned_documents: bool,
     /// Accept DA certificates on the checks that exist so far.
     pub incomplete_da_checks: bool,
+    /// Let components reach `https` servers on loopback addresses, on any port.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub component_loopback: bool,
+    /// Certificates (PEM) that vouch for servers of components' requests, beside Mozilla's roots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub component_roots: Vec<String>,
 }
 
 /// The unmeasured part.
@@ -220,7 +226,7 @@ impl ConsensusManifest {
 
     /// The development switches, all off when the section is absent.
     pub fn development(&self) -> Development {
-        self.development.unwrap_or_default()
+        self.development.clone().unwrap_or_default()
     }
 
     fn validate(&self) -> Result<(), ManifestError> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{e2e, image, suite};
+use newton_xtask::{e2e, gas, image, suite};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -49,6 +49,12 @@ enum Task {
         /// Leave out what needs the image
         #[arg(long)]
         quick: bool,
+    },
+    /// Measure what the contracts cost and how large they are, beside the design's goals
+    Gas {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Build and start everything: image, chain, contracts, DA store, host relay, enclave; and show it at work
     #[command(disable_help_flag = true)]
@@ -121,6 +127,15 @@ fn run(task: Task) -> Result<ExitCode> {
             if count.failed > 0 {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Task::Gas { json } => {
+            let report = gas::measure(&setup)?;
+            if json {
+                print_json(&report)?;
+            } else {
+                report.print();
+            }
+            report.require_all()?;
         }
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}

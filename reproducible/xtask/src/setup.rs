@@ -1,7 +1,9 @@
 //! What a fresh Debian machine lacks to build, run and test the project. Each step keeps its result in the cache.
 
+mod component_tools;
 mod contract_tools;
 mod debian;
+mod npm;
 mod packages;
 mod qemu;
 mod vsock;
@@ -15,6 +17,7 @@ use crate::cache::Cache;
 use crate::lock::Inputs;
 use crate::project::Project;
 
+pub use component_tools::ComponentTools;
 pub use contract_tools::ContractTools;
 pub use qemu::Qemu;
 
@@ -55,6 +58,7 @@ impl Setup {
     pub fn all(&self) -> Result<()> {
         self.packages()?;
         self.contract_tools()?;
+        self.component_tools()?;
         self.qemu()?;
         self.vhost_device_vsock()?;
         self.kernel_source()?;
@@ -75,6 +79,14 @@ impl Setup {
     /// If they cannot be downloaded or do not have the pinned hashes.
     pub fn contract_tools(&self) -> Result<ContractTools> {
         contract_tools::install(self)
+    }
+
+    /// The compilers of data components in JavaScript and Python.
+    ///
+    /// # Errors
+    /// If their packages cannot be downloaded or do not have the pinned hashes.
+    pub fn component_tools(&self) -> Result<ComponentTools> {
+        component_tools::install(self)
     }
 
     /// QEMU with the `nitro-enclave` machine.

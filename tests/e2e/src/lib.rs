@@ -13,4 +13,4 @@ pub mod run;
 pub mod tasks;
 mod world;
 
-pub use world::{Backend, Paths, World, WorldOptions};
+pub use world::{Backend, HttpsServer, Paths, World, WorldOptions};

@@ -31,16 +31,37 @@ pub struct Example {
 
 impl Example {
     /// `tests/examples/spend-limit`.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
     pub fn spend_limit(dir: &Path) -> Result<Self> {
+        let wasm = dir.join("spend-ledger.wasm");
+        Self::read(dir, "spend_limit.allow", &wasm)
+    }
+
+    /// An example whose component was built at `wasm` and asks the server at `url`.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the component's params are no JSON object.
+    pub fn asking(dir: &Path, entrypoint: &str, wasm: &Path, url: &str) -> Result<Self> {
+        let mut example = Self::read(dir, entrypoint, wasm)?;
+        let mut params: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&example.data_params).context("component.params.json")?;
+        params.insert("url".to_owned(), url.into());
+        example.data_params = serde_json::to_vec(&params)?;
+        Ok(example)
+    }
+
+    fn read(dir: &Path, entrypoint: &str, wasm: &Path) -> Result<Self> {
         let read = |name: &str| {
             std::fs::read(dir.join(name)).with_context(|| format!("{}/{name}", dir.display()))
         };
         Ok(Self {
             rego: read("policy.rego")?,
-            entrypoint: "spend_limit.allow".to_owned(),
+            entrypoint: entrypoint.to_owned(),
             params_schema: read("params.schema.json")?,
             params: read("params.json")?,
-            wasm: read("spend-ledger.wasm")?,
+            wasm: std::fs::read(wasm).with_context(|| wasm.display().to_string())?,
             data_params_schema: read("component.params.schema.json")?,
             data_params: read("component.params.json")?,
             secrets_schema: read("component.secrets.schema.json")?,

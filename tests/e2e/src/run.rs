@@ -172,7 +172,11 @@ pub async fn deploy_policy(
     Ok(deployed)
 }
 
-async fn wait_committed(world: &World, enclave: &Enclave, deployed: &Deployed) -> Result<()> {
+/// Waits until a policy's content and secrets are in a committed root.
+///
+/// # Errors
+/// If that takes too long.
+pub async fn wait_committed(world: &World, enclave: &Enclave, deployed: &Deployed) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let status = enclave

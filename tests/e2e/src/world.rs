@@ -76,8 +76,19 @@ pub struct WorldOptions {
     pub listen: SocketAddr,
     /// Length of a window in seconds.
     pub cadence: u64,
-    /// Guest memory, MiB.
+    /// Guest memory, MiB. What 384 MiB leave of it is one worker's.
     pub memory_mib: u32,
+    /// Servers on loopback that components may reach.
+    pub servers: Vec<HttpsServer>,
+}
+
+/// An HTTPS server of this machine. The measured manifest names its certificate, the shim's allow-list its address.
+#[derive(Clone)]
+pub struct HttpsServer {
+    /// Where the shim connects to.
+    pub address: SocketAddr,
+    /// The certificate that vouches for it, PEM.
+    pub certificate: String,
 }
 
 /// Everything that runs. Dropping it ends it.
@@ -171,10 +182,16 @@ impl World {
                 unverified_chain_view: true,
                 accept_unsigned_documents: true,
                 incomplete_da_checks: true,
+                component_loopback: !options.servers.is_empty(),
+                component_roots: options
+                    .servers
+                    .iter()
+                    .map(|server| server.certificate.clone())
+                    .collect(),
             }),
         };
         let api_key = random_key()?;
-        let local = local_manifest(&options.backend, &anvil.url, &da_url, &api_key);
+        let local = local_manifest(options, &anvil.url, &da_url, &api_key);
         let consensus_text = toml::to_string(&manifest).context("manifest")?;
         // What the enclave will parse must be what is approved on chain.
         anyhow::ensure!(
@@ -275,9 +292,9 @@ fn contracts(deployment: &Deployment) -> Contracts {
     }
 }
 
-fn local_manifest(backend: &Backend, rpc: &str, da: &str, api_key: &str) -> LocalManifest {
+fn local_manifest(options: &WorldOptions, rpc: &str, da: &str, api_key: &str) -> LocalManifest {
     // Emulated code is slower by a large factor; these bounds only ever abstain.
-    let evaluation_wall_ms = match backend {
+    let evaluation_wall_ms = match options.backend {
         Backend::Qemu { .. } => 60_000,
         Backend::Process { .. } => 10_000,
     };
@@ -295,7 +312,7 @@ fn local_manifest(backend: &Backend, rpc: &str, da: &str, api_key: &str) -> Loca
             log_level: "info".to_owned(),
             poll_ms: 200,
             workers: 1,
-            worker_mib: 640,
+            worker_mib: options.memory_mib.saturating_sub(384).into(),
             evaluation_wall_ms,
             page_cache_mib: 16,
             max_lag_seconds: 120,
@@ -349,6 +366,11 @@ fn shim_config(
         allow: Allow {
             rpc: vec![authority(rpc)?],
             da: vec![authority(da)?],
+            public_hosts: options
+                .servers
+                .iter()
+                .map(|server| server.address.to_string())
+                .collect(),
             ..Allow::default()
         },
         gas: Some(GasConfig {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Setting, run};
+use common::{Setting, components, run};
 
 #[test]
 fn the_process_backend_does_the_main_job_and_survives_a_power_cut() {
@@ -13,4 +13,20 @@ fn the_process_backend_does_the_main_job_and_survives_a_power_cut() {
 #[test]
 fn callers_mistakes_get_their_own_errors() {
     run(Setting::Process, common::mistakes);
+}
+
+#[test]
+fn javascript_components_reach_servers_and_the_host_sees_ciphertext() {
+    ask(&components::PRICE_FEED);
+}
+
+#[test]
+fn python_components_reach_servers_and_the_host_sees_ciphertext() {
+    ask(&components::SANCTIONS_LIST);
+}
+
+fn ask(example: &components::Asking) {
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(components::over_https(Setting::Process, example));
 }

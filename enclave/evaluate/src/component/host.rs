@@ -16,7 +16,7 @@ use crate::{
     error::{ArtifactError, ComponentLimit},
     request::SecretBytes,
     rules::RuleLimits,
-    transcript::{Exchange, HttpFetcher, HttpRequest, HttpResponse},
+    transcript::{Exchange, FetchError, HttpFetcher, HttpRequest, HttpResponse},
 };
 
 /// What `secrets.get` answers when the client has stored none.
@@ -68,8 +68,8 @@ pub(super) enum Stop {
     Denied(String),
     /// The component ended itself.
     Exited(u8),
-    /// HTTP was asked for and cannot be used.
-    HttpUnavailable,
+    /// HTTP was asked for and no authenticated answer came.
+    HttpUnavailable(String),
     /// The machine has no memory left.
     OutOfMemory,
 }
@@ -80,7 +80,7 @@ impl fmt::Display for Stop {
             Self::Limit(limit, allowed) => write!(f, "{limit} limit of {allowed} exceeded"),
             Self::Denied(function) => write!(f, "{function} is not provided to data components"),
             Self::Exited(code) => write!(f, "the component exited with status {code}"),
-            Self::HttpUnavailable => f.write_str("HTTP is not available here"),
+            Self::HttpUnavailable(reason) => f.write_str(reason),
             Self::OutOfMemory => f.write_str("out of memory"),
         }
     }
@@ -246,10 +246,14 @@ fn fetch(
     if request.size() > allowed {
         return Err(Stop::Limit(ComponentLimit::HttpRequest, allowed).into());
     }
-    let fetcher = host.http.clone().ok_or(Stop::HttpUnavailable)?;
-    let outcome = fetcher
-        .fetch(&request, allowed)
-        .map_err(|_| Stop::HttpUnavailable)?;
+    let outcome = match &host.http {
+        Some(fetcher) => fetcher.fetch(&request, allowed),
+        None => Err(FetchError::absent()),
+    };
+    let outcome = outcome.map_err(|error| match error {
+        FetchError::TooLarge => Stop::Limit(ComponentLimit::HttpResponse, allowed),
+        FetchError::Unavailable { reason } => Stop::HttpUnavailable(reason),
+    })?;
     if outcome
         .as_ref()
         .is_ok_and(|response| response.body.len() as u64 > allowed)

@@ -20,7 +20,7 @@ use crate::{
     rego::{Policy, RegoInput},
     request::{ArtifactRef, ArtifactSource},
     schema::Schema,
-    transcript::{FetchUnavailable, HttpFetcher, HttpOutcome, HttpRequest},
+    transcript::{FetchError, HttpFetcher, HttpOutcome, HttpRequest},
 };
 
 /// Entry of a worker process; never returns.
@@ -168,10 +168,10 @@ impl ArtifactSource for Parent {
 }
 
 impl HttpFetcher for Parent {
-    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchUnavailable> {
+    fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchError> {
         match self.ask(&FromChild::Http(request.clone(), max_body)) {
-            Ok(Receive::Http(Some(outcome))) => Ok(outcome),
-            _ => Err(FetchUnavailable),
+            Ok(Receive::Http(outcome)) => outcome,
+            _ => Err(FetchError::absent()),
         }
     }
 }

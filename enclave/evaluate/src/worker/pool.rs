@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{EvaluateError, Stage},
     request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation},
-    transcript::HttpFetcher,
+    transcript::{FetchError, HttpFetcher},
 };
 
 /// How long a child may take to end by itself once its socket is shut.
@@ -273,7 +273,10 @@ impl WorkerPool {
                 }
                 FromChild::Http(request, max_body) => {
                     let asked = Instant::now();
-                    let outcome = http.and_then(|http| http.fetch(&request, max_body).ok());
+                    let outcome = match http {
+                        Some(http) => http.fetch(&request, max_body),
+                        None => Err(FetchError::absent()),
+                    };
                     // The child does nothing meanwhile: its own clock bounds the run, the fetcher bounds itself.
                     stream.deadline += asked.elapsed();
                     wire::write(&mut stream, &Send::Http(outcome), 0)?;

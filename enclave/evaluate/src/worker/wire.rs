@@ -15,7 +15,7 @@ use super::{Verdict, WorkerLimits};
 use crate::{
     error::EvaluateError,
     request::{ArtifactKind, EvaluateRequest, Evaluation},
-    transcript::{HttpOutcome, HttpRequest},
+    transcript::{FetchError, HttpOutcome, HttpRequest},
 };
 
 /// Largest frame in either direction: an artifact with room beside it.
@@ -33,7 +33,7 @@ pub(super) enum Send<'a> {
     Prewarm(B256),
     Evaluate(&'a EvaluateRequest, bool),
     Artifact(Option<&'a serde_bytes::Bytes>),
-    Http(Option<HttpOutcome>),
+    Http(Result<HttpOutcome, FetchError>),
 }
 
 /// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
@@ -53,8 +53,8 @@ pub(super) enum Receive {
     Evaluate(Box<EvaluateRequest>, bool),
     /// Answer to [`FromChild::NeedArtifact`].
     Artifact(Option<serde_bytes::ByteBuf>),
-    /// Answer to [`FromChild::Http`]; `None` when it is not available.
-    Http(Option<HttpOutcome>),
+    /// Answer to [`FromChild::Http`].
+    Http(Result<HttpOutcome, FetchError>),
 }
 
 /// Child to parent.

@@ -114,6 +114,7 @@ fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
         listen: arguments.listen,
         cadence: arguments.cadence,
         memory_mib: arguments.memory,
+        servers: Vec::new(),
     };
     Ok((setup, options))
 }

@@ -1,16 +1,17 @@
 //! What both backends go through.
 #![allow(dead_code)]
 
+pub mod components;
+pub mod recorder;
+
 use std::{
-    future::Future,
-    path::PathBuf,
-    pin::Pin,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use newton_api::client::ClientError;
 use newton_e2e::{
-    Backend, Paths, World, WorldOptions, admission, compile,
+    Backend, HttpsServer, Paths, World, WorldOptions, admission, compile,
     enclave::Enclave,
     leaves,
     policy::{self, Example},
@@ -21,6 +22,9 @@ use newton_types::{Namespace, rpc::ErrorName};
 use newton_xtask::{image, setup::Setup};
 use serde_json::{Value, json};
 
+/// The example of the main job.
+const SPEND_LIMIT: &str = "tests/examples/spend-limit";
+
 /// Which backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
@@ -28,10 +32,19 @@ pub enum Setting {
     Process,
 }
 
-type Story = for<'a> fn(&'a World, PathBuf) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+/// Makes a world, tells a story in it with the project's folder, ends it.
+pub fn run(setting: Setting, story: impl AsyncFnOnce(&World, &Path)) {
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(tell(setting, Vec::new(), story));
+}
 
-/// Makes a world, tells a story in it, ends it.
-pub fn run(setting: Setting, story: Story) {
+/// The same where components reach `servers`.
+pub async fn tell(
+    setting: Setting,
+    servers: Vec<HttpsServer>,
+    story: impl AsyncFnOnce(&World, &Path),
+) {
     let setup = Setup::new().unwrap();
     let tools = setup.contract_tools().unwrap();
     let backend = match setting {
@@ -59,16 +72,18 @@ pub fn run(setting: Setting, story: Story) {
         da_url: None,
         listen: "127.0.0.1:0".parse().unwrap(),
         cadence: 2,
-        memory_mib: 1024,
+        memory_mib: match setting {
+            Setting::Image => 1024,
+            // Large components are compiled there.
+            Setting::Process => 2048,
+        },
+        servers,
     };
-    let example = setup.project().path("tests/examples/spend-limit");
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let world = World::start(&options, &|step| eprintln!("  {step}"))
-            .await
-            .unwrap();
-        story(&world, example).await;
-        world.shim.stop().await;
-    });
+    let world = World::start(&options, &|step| eprintln!("  {step}"))
+        .await
+        .unwrap();
+    story(&world, setup.project().root()).await;
+    world.shim.stop().await;
 }
 
 fn say(step: &str) {
@@ -76,71 +91,67 @@ fn say(step: &str) {
 }
 
 /// The main job; kill -9; the same page file in a new boot; then a page file with flipped bytes.
-pub fn main_job_and_power_cut(
-    world: &World,
-    example: PathBuf,
-) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-    Box::pin(async move {
-        let mut summary = Summary::default();
-        let mut ready = run::main_job(world, &example, &mut summary, &say)
-            .await
-            .unwrap();
-        let first_boot = ready.enclave.attested.boot_id;
+pub async fn main_job_and_power_cut(world: &World, project: &Path) {
+    let example = project.join(SPEND_LIMIT);
+    let mut summary = Summary::default();
+    let mut ready = run::main_job(world, &example, &mut summary, &say)
+        .await
+        .unwrap();
+    let first_boot = ready.enclave.attested.boot_id;
 
-        power_cut(world, &mut ready).await;
-        assert_ne!(
-            ready.enclave.attested.boot_id, first_boot,
-            "a boot has its own keys"
-        );
-        let health = health(&ready.enclave).await;
-        assert_eq!(health["chains"][0]["state_root"], json!(summary.state_root));
-        assert_eq!(
-            health["chains"][0]["signing"], false,
-            "the new keys are not admitted yet"
-        );
-        let intent = WireIntent::load(&example.join("intents/allow.json")).unwrap();
-        let (early, _, _) = tasks::create(&world.chain, &intent, b"{}").await.unwrap();
-        say("the same root after the restart; re-admitting the new boot's keys");
+    power_cut(world, &mut ready).await;
+    assert_ne!(
+        ready.enclave.attested.boot_id, first_boot,
+        "a boot has its own keys"
+    );
+    let health = health(&ready.enclave).await;
+    assert_eq!(health["chains"][0]["state_root"], json!(summary.state_root));
+    assert_eq!(
+        health["chains"][0]["signing"], false,
+        "the new keys are not admitted yet"
+    );
+    let intent = WireIntent::load(&example.join("intents/allow.json")).unwrap();
+    let (early, _, _) = tasks::create(&world.chain, &intent, b"{}").await.unwrap();
+    say("the same root after the restart; re-admitting the new boot's keys");
 
-        admission::retire(&world.chain).await.unwrap();
-        newton_e2e::chain::wait_blocks(&world.chain.provider, 1)
-            .await
-            .unwrap();
-        admission::admit(&world.chain, &ready.enclave)
-            .await
-            .unwrap();
-        wait(world, &ready.enclave, "the new keys sign", |h| {
-            h["chains"][0]["signing"] == true
-        })
-        .await;
-        let refused = ready
-            .enclave
-            .try_call("newt_evaluateAndSign", json!({ "task_id": early }))
-            .await
-            .unwrap_err();
-        assert_eq!(
-            name(refused),
-            ErrorName::NotAdmittedYet,
-            "a task from before the admission"
-        );
-
-        let sequence = run::last_commit(world).await.unwrap().0;
-        let rego = next_policy(world).await;
-        wait(world, &ready.enclave, "the next commit", |h| {
-            h["chains"][0]["sequence_no"].as_u64() > Some(sequence)
-        })
-        .await;
-        leaves::fetch(&world.chain, &ready.enclave, Namespace::PolicyRego, rego)
-            .await
-            .unwrap();
-        let answered = tasks::run(&world.chain, &ready.enclave, &intent, b"{}")
-            .await
-            .unwrap();
-        assert!(answered.allowed);
-        say("the next commit landed, and a task was answered with the new keys");
-
-        flipped_bytes(world, &ready).await;
+    admission::retire(&world.chain).await.unwrap();
+    newton_e2e::chain::wait_blocks(&world.chain.provider, 1)
+        .await
+        .unwrap();
+    admission::admit(&world.chain, &ready.enclave)
+        .await
+        .unwrap();
+    wait(world, &ready.enclave, "the new keys sign", |h| {
+        h["chains"][0]["signing"] == true
     })
+    .await;
+    let refused = ready
+        .enclave
+        .try_call("newt_evaluateAndSign", json!({ "task_id": early }))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        name(refused),
+        ErrorName::NotAdmittedYet,
+        "a task from before the admission"
+    );
+
+    let sequence = run::last_commit(world).await.unwrap().0;
+    let rego = next_policy(world).await;
+    wait(world, &ready.enclave, "the next commit", |h| {
+        h["chains"][0]["sequence_no"].as_u64() > Some(sequence)
+    })
+    .await;
+    leaves::fetch(&world.chain, &ready.enclave, Namespace::PolicyRego, rego)
+        .await
+        .unwrap();
+    let answered = tasks::run(&world.chain, &ready.enclave, &intent, b"{}")
+        .await
+        .unwrap();
+    assert!(answered.allowed);
+    say("the next commit landed, and a task was answered with the new keys");
+
+    flipped_bytes(world, &ready).await;
 }
 
 /// kill -9, boot again over the same page file, recover the secret.
@@ -211,87 +222,86 @@ async fn next_policy(world: &World) -> alloy::primitives::B256 {
 }
 
 /// Errors that callers of the JSON-RPC meet.
-pub fn mistakes(world: &World, example: PathBuf) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-    Box::pin(async move {
-        let mut summary = Summary::default();
-        let (enclave, _) = run::admit(world, &mut summary, &say).await.unwrap();
-        let zero = format!("0x{}", "00".repeat(32));
-        for (method, params, expected) in [
-            ("newt_nothing", json!({}), ErrorName::MethodNotFound),
-            ("newt_simulatePolicy", json!({}), ErrorName::NotImplemented),
-            ("newt_health", json!({ "x": 1 }), ErrorName::InvalidParams),
-            ("newt_getAttestation", json!({}), ErrorName::InvalidParams),
-            (
-                "newt_getAttestation",
-                json!({ "nonce": "0x" }),
-                ErrorName::InvalidParams,
-            ),
-            (
-                "newt_evaluateAndSign",
-                json!({ "task_id": zero }),
-                ErrorName::TaskNotFound,
-            ),
-            (
-                "newt_evaluateAndSign",
-                json!({ "task_id": "zz" }),
-                ErrorName::InvalidParams,
-            ),
-            (
-                "newt_getArtifact",
-                json!({ "namespace": 4, "hash": zero }),
-                ErrorName::NotFound,
-            ),
-            (
-                "newt_getArtifact",
-                json!({ "namespace": 3, "hash": zero }),
-                ErrorName::InvalidParams,
-            ),
-            (
-                "newt_getArtifact",
-                json!({ "namespace": 9, "hash": zero }),
-                ErrorName::InvalidParams,
-            ),
-            (
-                "newt_getStateCommit",
-                json!({ "sequence_no": 99 }),
-                ErrorName::NotFound,
-            ),
-            (
-                "newt_getStateCommit",
-                json!({ "chain_id": 5 }),
-                ErrorName::InvalidParams,
-            ),
-            (
-                "newt_getCommitVote",
-                json!({ "sequence_no": 99 }),
-                ErrorName::NotFound,
-            ),
-            (
-                "newt_getPolicyStatus",
-                json!({ "policy_client": world.chain.accounts.author }),
-                ErrorName::PolicyNotDeployedOnChain,
-            ),
-            (
-                "newt_submitShare",
-                json!({ "index": 1, "enc": zero, "ciphertext": "0x00" }),
-                ErrorName::InvalidRequest,
-            ),
-        ] {
-            let error = enclave.try_call(method, params.clone()).await.unwrap_err();
-            assert_eq!(name(error), expected, "{method} {params}");
-        }
-        let stranger = world
-            .connect(Duration::from_secs(10))
-            .await
-            .unwrap()
-            .with_bearer("wrong");
-        let error = stranger
-            .try_call("newt_evaluateAndSign", json!({ "task_id": zero }))
-            .await
-            .unwrap_err();
-        assert_eq!(name(error), ErrorName::Unauthorized);
-        rejected_content(world, &enclave, &example).await;
-    })
+pub async fn mistakes(world: &World, project: &Path) {
+    let example = project.join(SPEND_LIMIT);
+    let mut summary = Summary::default();
+    let (enclave, _) = run::admit(world, &mut summary, &say).await.unwrap();
+    let zero = format!("0x{}", "00".repeat(32));
+    for (method, params, expected) in [
+        ("newt_nothing", json!({}), ErrorName::MethodNotFound),
+        ("newt_simulatePolicy", json!({}), ErrorName::NotImplemented),
+        ("newt_health", json!({ "x": 1 }), ErrorName::InvalidParams),
+        ("newt_getAttestation", json!({}), ErrorName::InvalidParams),
+        (
+            "newt_getAttestation",
+            json!({ "nonce": "0x" }),
+            ErrorName::InvalidParams,
+        ),
+        (
+            "newt_evaluateAndSign",
+            json!({ "task_id": zero }),
+            ErrorName::TaskNotFound,
+        ),
+        (
+            "newt_evaluateAndSign",
+            json!({ "task_id": "zz" }),
+            ErrorName::InvalidParams,
+        ),
+        (
+            "newt_getArtifact",
+            json!({ "namespace": 4, "hash": zero }),
+            ErrorName::NotFound,
+        ),
+        (
+            "newt_getArtifact",
+            json!({ "namespace": 3, "hash": zero }),
+            ErrorName::InvalidParams,
+        ),
+        (
+            "newt_getArtifact",
+            json!({ "namespace": 9, "hash": zero }),
+            ErrorName::InvalidParams,
+        ),
+        (
+            "newt_getStateCommit",
+            json!({ "sequence_no": 99 }),
+            ErrorName::NotFound,
+        ),
+        (
+            "newt_getStateCommit",
+            json!({ "chain_id": 5 }),
+            ErrorName::InvalidParams,
+        ),
+        (
+            "newt_getCommitVote",
+            json!({ "sequence_no": 99 }),
+            ErrorName::NotFound,
+        ),
+        (
+            "newt_getPolicyStatus",
+            json!({ "policy_client": world.chain.accounts.author }),
+            ErrorName::PolicyNotDeployedOnChain,
+        ),
+        (
+            "newt_submitShare",
+            json!({ "index": 1, "enc": zero, "ciphertext": "0x00" }),
+            ErrorName::InvalidRequest,
+        ),
+    ] {
+        let error = enclave.try_call(method, params.clone()).await.unwrap_err();
+        assert_eq!(name(error), expected, "{method} {params}");
+    }
+    let stranger = world
+        .connect(Duration::from_secs(10))
+        .await
+        .unwrap()
+        .with_bearer("wrong");
+    let error = stranger
+        .try_call("newt_evaluateAndSign", json!({ "task_id": zero }))
+        .await
+        .unwrap_err();
+    assert_eq!(name(error), ErrorName::Unauthorized);
+    rejected_content(world, &enclave, &example).await;
 }
 
 /// Content that does not hold is rejected with its reason, and what comes behind it is still committed.
