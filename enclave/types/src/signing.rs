@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
-use alloy_sol_types::{Eip712Domain, SolStruct, SolValue};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
 
 use crate::abi;
 
@@ -49,6 +49,22 @@ pub fn proof_of_possession_message(scope: Scope, owner: Address, bls_key_hash: B
     )
 }
 
+sol! {
+    /// A call of the JSON-RPC that a client's owner vouches for. No contract verifies it, only enclaves.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct OwnerCall {
+        address client;
+        string method;
+        bytes32 paramsHash;
+        uint64 deadline;
+    }
+}
+
+/// Digest of an owner's call; `scope.contract` is the PolicyClientRegistry, which says who the owner is.
+pub fn owner_call_digest(scope: Scope, call: &OwnerCall) -> B256 {
+    call.eip712_signing_hash(&domain("Newton Owner Call", scope))
+}
+
 /// EIP-712 struct hash of an intent.
 pub fn intent_hash(intent: &abi::Intent) -> B256 {
     intent.eip712_hash_struct()
@@ -83,6 +99,7 @@ mod tests {
             abi::EnclaveAdmission::eip712_encode_type(),
             abi::KeyEpoch::eip712_encode_type(),
             abi::Intent::eip712_encode_type(),
+            OwnerCall::eip712_encode_type(),
         ] {
             assert!(protocol.contains(encoded.as_ref()), "{encoded}");
         }
