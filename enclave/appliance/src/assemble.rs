@@ -8,7 +8,10 @@ use newton_evaluate::{
     PolicyInput, SecretBytes,
 };
 use newton_keys::hpke::{Envelope, EnvelopeContext, EnvelopeError};
-use newton_state::{DataTemplateRow, InstanceRow, PolicyTemplateRow, Registry, Snapshot};
+use newton_state::{
+    Registry, Snapshot,
+    registry::{DataTemplateRow, InstanceRow, PolicyTemplateRow},
+};
 use newton_types::{
     ABSENT, Address, B256, Bytes, LeafKey, Namespace, abi,
     events::Artifact,

@@ -6,7 +6,7 @@ use alloy_sol_types::SolValue;
 use newton_api::RpcError;
 use newton_evaluate::{EvaluateError, EvaluateRequest, RULES_VERSION_1, TaskContext};
 use newton_keys::Slot;
-use newton_state::{Snapshot, TaskRow};
+use newton_state::{Snapshot, registry::TaskRow};
 use newton_types::{
     B256, Bytes, abi, keccak256,
     rpc::ErrorName,

@@ -65,6 +65,13 @@ pub fn owner_call_digest(scope: Scope, call: &OwnerCall) -> B256 {
     call.eip712_signing_hash(&domain("Newton Owner Call", scope))
 }
 
+/// keccak-256 of a call's parameters in canonical JSON (RFC 8785), as an owner signs it.
+pub fn params_hash(members: &serde_json::Map<String, serde_json::Value>) -> B256 {
+    // Fails for no value that came out of a JSON text.
+    let canonical = serde_json_canonicalizer::to_vec(members).unwrap_or_default();
+    keccak256(canonical)
+}
+
 /// EIP-712 struct hash of an intent.
 pub fn intent_hash(intent: &abi::Intent) -> B256 {
     intent.eip712_hash_struct()
