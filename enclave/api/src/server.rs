@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Call, KeyRing, RpcError, jsonrpc};
+use crate::{Call, KeyRing, RpcError, auth::Permissions, jsonrpc};
 
 /// What answers a call. Answers must not hold secrets; they leave through the host.
 pub trait Handler: Send + Sync + 'static {

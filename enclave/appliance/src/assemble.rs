@@ -13,7 +13,7 @@ use newton_state::{
     registry::{DataTemplateRow, InstanceRow, PolicyTemplateRow},
 };
 use newton_types::{
-    ABSENT, Address, B256, Bytes, LeafKey, Namespace, abi,
+    ABSENT, Address, B256, LeafKey, Namespace, abi,
     events::Artifact,
     keccak256,
     rpc::{Disposition, ErrorName},
@@ -352,16 +352,10 @@ impl ArtifactSource for SnapshotBytes<'_> {
     fn artifact(&self, artifact: &B256) -> Option<Arc<[u8]>> {
         match &self.inline {
             Some((hash, bytes)) if hash == artifact => Some(bytes.clone()),
-            _ => self
-                .snapshot
-                .bytes(*artifact)
-                .ok()
-                .flatten()
-                .map(Arc::from),
+            _ => self.snapshot.bytes(*artifact).ok().flatten().map(Arc::from),
         }
     }
 }
-
 
 fn present(artifact: Artifact) -> Option<B256> {
     (!artifact.is_absent()).then_some(artifact.hash)

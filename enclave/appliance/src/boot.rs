@@ -26,7 +26,7 @@ use newton_types::{
     Address, ids, keccak256,
     manifest::{Chain, ConsensusManifest, Local, LocalManifest},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::{

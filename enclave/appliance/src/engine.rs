@@ -15,7 +15,9 @@ use newton_artifacts::{DaChecks, DaRules, EigenDaProxy};
 use newton_attestation::document::UnverifiedDocument;
 use newton_chain::{ChainError, Follower};
 use newton_evaluate::worker::WorkerPool;
-use newton_state::{AtHead, CatchUp, FinalizedHead, Next, Pending, Snapshot, StateError, StateStore};
+use newton_state::{
+    AtHead, CatchUp, FinalizedHead, Next, Pending, Snapshot, StateError, StateStore,
+};
 use newton_types::{
     B256,
     events::{Block, ConsensusParameters},
