@@ -3,7 +3,6 @@
 mod describe;
 mod keys;
 mod methods;
-#[cfg(test)]
 mod openrpc;
 mod owner;
 pub(crate) mod reads;

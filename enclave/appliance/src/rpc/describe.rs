@@ -2,10 +2,6 @@
 
 /// A parameter.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "read by the test that writes docs/openrpc.json")
-)]
 pub(super) struct Param {
     pub(super) name: &'static str,
     pub(super) kind: Kind,

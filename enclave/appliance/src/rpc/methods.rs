@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     describe::{Field, Kind::*, Param, list, optional, renamed, required},
-    keys, owner, reads, secrets, simulate,
+    keys, openrpc, owner, reads, secrets, simulate,
 };
 use crate::{appliance::Appliance, task};
 
@@ -170,6 +170,21 @@ const SIMULATION_ERRORS: &[ErrorName] = &[
 
 /// Every method, in the order of `docs/protocol.md`.
 pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "rpc.discover",
+        summary: "This description, as an OpenRPC document.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: &[],
+        result: &[
+            ("openrpc", Text, "version of the OpenRPC specification"),
+            ("info", Object, "title and version"),
+            ("methods", List, "every method"),
+            ("components", Object, "schemas and errors"),
+        ],
+        errors: &[],
+        serve: serve!(|_app| Ok(openrpc::document())),
+    },
     Method {
         name: "newt_health",
         summary: "How far this boot has come, and where each chain stands.",
