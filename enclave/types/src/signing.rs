@@ -112,6 +112,46 @@ mod tests {
         }
     }
 
+    /// The digest of an owner's call, put together by hand as EIP-712 says.
+    #[test]
+    fn an_owners_call_is_hashed_as_the_protocol_says() {
+        let members = serde_json::from_str(r#"{"b":[1,true],"a":"x"}"#).unwrap_or_default();
+        let call = OwnerCall {
+            client: Address::repeat_byte(2),
+            method: "newt_simulateTask".to_owned(),
+            paramsHash: params_hash(&members),
+            deadline: 77,
+        };
+        assert_eq!(call.paramsHash, keccak256(r#"{"a":"x","b":[1,true]}"#));
+        let scope = Scope {
+            chain_id: 31_337,
+            contract: Address::repeat_byte(1),
+        };
+        let domain_type =
+            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+        let domain = (
+            keccak256(domain_type),
+            keccak256("Newton Owner Call"),
+            keccak256("1"),
+            U256::from(scope.chain_id),
+            scope.contract,
+        );
+        let message = (
+            keccak256("OwnerCall(address client,string method,bytes32 paramsHash,uint64 deadline)"),
+            call.client,
+            keccak256(&call.method),
+            call.paramsHash,
+            call.deadline,
+        );
+        let digest = [
+            b"\x19\x01".as_slice(),
+            keccak256(domain.abi_encode()).as_slice(),
+            keccak256(message.abi_encode()).as_slice(),
+        ]
+        .concat();
+        assert_eq!(owner_call_digest(scope, &call), keccak256(digest));
+    }
+
     #[test]
     fn chain_and_contract_are_in_every_digest() {
         let commit = abi::StateCommit::default();
