@@ -31,6 +31,16 @@ impl Params {
             RpcError::new(ErrorName::InvalidParams, text).with("field", field)
         })
     }
+
+    /// Takes one parameter out.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name)
+    }
+
+    /// The parameters as they came.
+    pub const fn members(&self) -> &Map<String, Value> {
+        &self.0
+    }
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ mod error;
 mod jsonrpc;
 mod server;
 
-pub use auth::KeyRing;
+pub use auth::{KeyRing, Permissions};
 pub use error::RpcError;
 pub use jsonrpc::{Call, Params};
 pub use server::{Handler, Limits, Server, TlsSetupError, tls_acceptor};

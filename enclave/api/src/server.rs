@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Call, KeyRing, RpcError, jsonrpc};
+use crate::{Call, KeyRing, RpcError, auth::Permissions, jsonrpc};
 
 /// What answers a call. Answers must not hold secrets; they leave through the host.
 pub trait Handler: Send + Sync + 'static {
@@ -35,8 +35,10 @@ pub trait Handler: Send + Sync + 'static {
 /// Bounds on what callers may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Longest request body in bytes.
+    /// Longest request body in bytes of a caller without a key.
     pub body_bytes: usize,
+    /// Longest request body in bytes of a caller whose bearer key opens something: a policy of 1 MiB, params and arguments in hex.
+    pub keyed_body_bytes: usize,
     /// Connections served at once; further ones are closed.
     pub connections: usize,
     /// Calls in the handler at once; further ones are answered `Overloaded`.
@@ -51,6 +53,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 2 * 1024 * 1024,
+            keyed_body_bytes: 6 * 1024 * 1024,
             connections: 128,
             calls: 64,
             handshake: Duration::from_secs(30),
@@ -158,11 +161,15 @@ impl Inner {
                 .get(AUTHORIZATION)
                 .and_then(|v| v.to_str().ok()),
         );
-        let body = Limited::new(request.into_body(), self.limits.body_bytes).collect();
+        let limit = if permissions == Permissions::default() {
+            self.limits.body_bytes
+        } else {
+            self.limits.keyed_body_bytes
+        };
+        let body = Limited::new(request.into_body(), limit).collect();
         let body = match timeout(self.limits.read, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => {
-                let limit = self.limits.body_bytes;
                 let error = RpcError::new(
                     ErrorName::RequestTooLarge,
                     format!("request body is larger than {limit} bytes"),

@@ -93,12 +93,18 @@ async fn the_key_is_learnt_then_pinned() {
 async fn a_large_body_is_refused_by_name() {
     let limits = Limits {
         body_bytes: 1_000,
+        keyed_body_bytes: 4_000,
         ..Limits::default()
     };
     let (address, _) = start(limits).await;
     let client = Client::new(&address, Pin::Learn);
     let big = json!({ "x": "y".repeat(2_000) });
-    let refused = client.call("write", big).await.unwrap_err();
+    let refused = client.call("write", big.clone()).await.unwrap_err();
+    assert_eq!(rpc_name(refused), ErrorName::RequestTooLarge);
+    let keyed = client.clone().with_bearer("key");
+    assert_eq!(keyed.call("write", big).await.unwrap(), json!("written"));
+    let bigger = json!({ "x": "y".repeat(5_000) });
+    let refused = keyed.call("write", bigger).await.unwrap_err();
     assert_eq!(rpc_name(refused), ErrorName::RequestTooLarge);
 }
 

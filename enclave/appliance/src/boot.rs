@@ -26,7 +26,7 @@ use newton_types::{
     Address, ids, keccak256,
     manifest::{Chain, ConsensusManifest, Local, LocalManifest},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -187,6 +187,7 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         master,
         shares,
         chains: BTreeMap::from([(chain_id, engine)]),
+        simulations: Arc::new(Semaphore::new((workers.workers() / 2).max(1))),
         workers,
         http,
     }))

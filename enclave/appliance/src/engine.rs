@@ -15,7 +15,9 @@ use newton_artifacts::{DaChecks, DaRules, EigenDaProxy};
 use newton_attestation::document::UnverifiedDocument;
 use newton_chain::{ChainError, Follower};
 use newton_evaluate::worker::WorkerPool;
-use newton_state::{AtHead, CatchUp, Next, Pending, Snapshot, StateError, StateStore};
+use newton_state::{
+    AtHead, CatchUp, FinalizedHead, Next, Pending, Snapshot, StateError, StateStore,
+};
 use newton_types::{
     B256,
     events::{Block, ConsensusParameters},
@@ -122,14 +124,20 @@ impl Engine {
             .map_or(0, |document| document.timestamp_ms / 1000)
     }
 
-    /// Whether this boot may sign: admitted in the finalized chain, and the chain's view is fresh.
-    pub fn standing(&self, snapshot: &Snapshot) -> Result<Standing, NotSigning> {
+    /// The finalized head, if it is not too old to rely on.
+    pub fn fresh<'a>(&self, snapshot: &'a Snapshot) -> Result<&'a FinalizedHead, NotSigning> {
         let head = snapshot.finalized().ok_or(NotSigning::NotAdmitted)?;
         let limit = self.app.local.local.max_lag_seconds;
         let lag = self.time_seconds().saturating_sub(head.timestamp);
         if lag > limit {
             return Err(NotSigning::Stale { lag, limit });
         }
+        Ok(head)
+    }
+
+    /// Whether this boot may sign: admitted in the finalized chain, and the chain's view is fresh.
+    pub fn standing(&self, snapshot: &Snapshot) -> Result<Standing, NotSigning> {
+        let head = self.fresh(snapshot)?;
         let finalized = self.state.snapshot(None)?;
         vote::standing(
             &finalized.registry(),

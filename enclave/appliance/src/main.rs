@@ -3,6 +3,7 @@
 //! `appliance` runs it; `appliance worker` is the keyless process for untrusted content that it starts of itself.
 
 mod appliance;
+mod assemble;
 mod boot;
 mod dialer;
 mod engine;

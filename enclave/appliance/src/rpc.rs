@@ -1,11 +1,18 @@
-//! The JSON-RPC methods (design 4.8): one table from name to function.
+//! The JSON-RPC methods (design 4.8): described in `methods`, dispatched from there.
 
+mod describe;
 mod keys;
+mod methods;
+mod openrpc;
+mod owner;
 pub(crate) mod reads;
+mod secrets;
+mod simulate;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use newton_api::{Call, Handler, RpcError};
+use newton_api::{Call, Handler, Permissions, RpcError};
+use newton_evaluate::Json;
 use newton_types::{Address, B256, Bytes, rpc::ErrorName};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,24 +21,11 @@ use crate::{
     appliance::{Appliance, Unavailable},
     engine::Engine,
     running::Running,
-    task,
 };
+use methods::{Access, Method, Serve};
 
 /// Answers calls over the running appliance.
 pub struct Methods(pub Arc<Appliance>);
-
-/// Methods of the public interface that this version does not serve yet. They are named, so that a client learns that it
-/// asked for the right thing too early, not for the wrong thing.
-const NOT_YET: [&str; 8] = [
-    "newt_storeEncryptedSecrets",
-    "newt_simulatePolicyData",
-    "newt_simulatePolicyDataWithClient",
-    "newt_simulatePolicy",
-    "newt_simulateTask",
-    "newt_fetchPolicyData",
-    "newt_createTask",
-    "newt_sendTask",
-];
 
 impl Handler for Methods {
     fn call(
@@ -44,43 +38,41 @@ impl Handler for Methods {
 
 impl Methods {
     async fn dispatch(&self, call: Call) -> Result<Value, RpcError> {
-        let app = &self.0;
-        let write = call.permissions.write;
-        match call.method.as_str() {
-            "newt_health" => call.params.parse().and_then(|None {}| health(app)),
-            "newt_getAttestation" => keys::attestation(app, &call.params.parse()?),
-            "newt_getAdmissionRequest" => keys::admission_request(app, &call.params.parse()?),
-            "newt_getSecretShares" => call.params.parse().and_then(|None {}| keys::shares(app)),
-            "newt_submitShare" => keys::submit_share(app, &call.params.parse()?),
-            "newt_getKeyEpochVote" => call
-                .params
-                .parse()
-                .and_then(|None {}| keys::epoch_vote(app)),
-            "newt_getSecretsPublicKey" => call
-                .params
-                .parse()
-                .and_then(|None {}| keys::public_key(app, keys::Domain::Secrets)),
-            "newt_getPrivacyPublicKey" => call
-                .params
-                .parse()
-                .and_then(|None {}| keys::public_key(app, keys::Domain::Privacy)),
-            "newt_getArtifact" => reads::artifact(app, call.params.parse()?).await,
-            "newt_getStateProof" => reads::state_proof(app, call.params.parse()?).await,
-            "newt_getStateCommit" => reads::state_commit(app, call.params.parse()?).await,
-            "newt_getCommitVote" => reads::commit_vote(app, call.params.parse()?).await,
-            "newt_getPolicyStatus" => reads::policy_status(app, call.params.parse()?).await,
-            "newt_getSecretsMetadata" => reads::secrets_metadata(app, call.params.parse()?).await,
-            "newt_evaluateAndSign" if !write => Err(unauthorized()),
-            "newt_evaluateAndSign" => task::evaluate_and_sign(app, call.params.parse()?).await,
-            name if NOT_YET.contains(&name) => Err(RpcError::new(
-                ErrorName::NotImplemented,
-                format!("{name} is not served by this version"),
-            )),
-            name => Err(RpcError::new(
+        let Some(method) = methods::find(&call.method) else {
+            return Err(RpcError::new(
                 ErrorName::MethodNotFound,
-                format!("there is no method {name}"),
+                format!("there is no method {}", call.method),
+            ));
+        };
+        match &method.serve {
+            // Named all the same, so that a client learns that it asked for the right thing too early, not for the wrong thing.
+            Serve::NotYet(instead) => Err(RpcError::new(
+                ErrorName::NotImplemented,
+                format!("{} is not served by this version: {instead}", method.name),
             )),
+            Serve::Now { run, .. } => {
+                method.allow(call.permissions)?;
+                run(self.0.clone(), call.params).await
+            }
         }
+    }
+}
+
+impl Method {
+    /// Whether the caller's key opens this method.
+    fn allow(&self, permissions: Permissions) -> Result<(), RpcError> {
+        let (granted, needed) = match self.access {
+            Access::Open => return Ok(()),
+            Access::Read => (permissions.read, "RpcRead"),
+            Access::Write => (permissions.write, "RpcWrite"),
+        };
+        if granted {
+            return Ok(());
+        }
+        Err(RpcError::new(
+            ErrorName::Unauthorized,
+            format!("this method needs an Authorization: Bearer key with the permission {needed}"),
+        ))
     }
 }
 
@@ -112,13 +104,6 @@ fn health(app: &Appliance) -> Result<Value, RpcError> {
 /// The status line that the host may show: health and nothing else.
 pub fn status(app: &Appliance) -> String {
     health(app).map_or_else(|e| e.to_json().to_string(), |v| v.to_string())
-}
-
-fn unauthorized() -> RpcError {
-    RpcError::new(
-        ErrorName::Unauthorized,
-        "this method needs an Authorization: Bearer key with the permission RpcWrite",
-    )
 }
 
 /// The running appliance, or why there is none.
@@ -164,6 +149,13 @@ pub(crate) async fn blocking<T: Send + 'static>(
 /// A fault of ours. The sentence goes to the caller, so callers must not put content into it.
 pub(crate) fn internal(e: &dyn std::fmt::Display) -> RpcError {
     RpcError::new(ErrorName::InternalError, e.to_string())
+}
+
+/// Canonical JSON as a value of the answer. Integers above 64 bits are rounded there, so their text goes beside it.
+pub(crate) fn json_value(canonical: &[u8]) -> Result<Value, RpcError> {
+    Json::parse(canonical)
+        .map(|value| value.to_serde())
+        .map_err(|e| internal(&e))
 }
 
 /// Fields that several methods share.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use newton_evaluate::worker::WorkerPool;
 use newton_keys::MasterSecret;
 use newton_types::{B256, abi};
+use tokio::sync::Semaphore;
 
 use crate::{appliance::SealedShares, engine::Engine, fetch::ComponentHttp};
 
@@ -23,6 +24,8 @@ pub struct Running {
     pub workers: Arc<WorkerPool>,
     /// Their components' way out.
     pub http: ComponentHttp,
+    /// Simulations that may run at once: half of the workers, so that tasks find one.
+    pub simulations: Arc<Semaphore>,
 }
 
 impl Running {

@@ -8,6 +8,7 @@ use newton_types::abi::{
     self, IEnclaveVersionRegistry::IEnclaveVersionRegistryEvents as Version,
     IKeyRegistry::IKeyRegistryEvents as Key,
     IOperatorRegistry::IOperatorRegistryEvents as Operator,
+    IPolicyClientRegistry::IPolicyClientRegistryEvents as Client,
     IPolicyDataRegistry::IPolicyDataRegistryEvents as Data,
     IPolicyRegistry::IPolicyRegistryEvents as Policy, ISlasher::ISlasherEvents as Slasher,
     IStateCommitRegistry::IStateCommitRegistryEvents as Commit,
@@ -47,6 +48,8 @@ pub fn decode(contracts: &Contracts, log: &Log) -> Result<Option<RegistryEvent>,
         read::<Policy>(log, topic)?.map(policy)
     } else if at == contracts.policy_data_registry {
         read::<Data>(log, topic)?.map(data)
+    } else if at == contracts.policy_client_registry {
+        read::<Client>(log, topic)?.map(client)
     } else if at == contracts.state_commit_registry {
         read::<Commit>(log, topic)?.map(commit)
     } else if at == contracts.task_manager {
@@ -76,7 +79,7 @@ pub fn decode(contracts: &Contracts, log: &Log) -> Result<Option<RegistryEvent>,
 
 /// Events of base contracts and of interfaces that only rule who may send transactions. Which contract emitted them does
 /// not matter: they change nothing here.
-const IGNORED: [&str; 18] = [
+const IGNORED: [&str; 17] = [
     // OpenZeppelin: proxies, initialisation, ownership, pausing, EIP-712.
     "Upgraded(address)",
     "AdminChanged(address,address)",
@@ -87,13 +90,12 @@ const IGNORED: [&str; 18] = [
     "Paused(address)",
     "Unpaused(address)",
     "EIP712DomainChanged()",
-    // Ours: roles and allow-lists, clients, bookkeeping.
+    // Ours: roles and allow-lists, delegations, bookkeeping.
     "PauserSet(address)",
     "TemplateRegistrationPermissionlessSet(bool)",
     "InstanceDeploymentPermissionlessSet(bool)",
     "TemplateAuthorSet(address,bool)",
     "InstanceDeployerSet(address,bool)",
-    "ClientRegistered(address,address,address)",
     "ClientDeployerSet(address,address,address,bool)",
     "EmergencyRoleSet(address)",
     "BacklogRecorded(address,uint64,uint64)",
@@ -193,6 +195,16 @@ fn data(event: Data) -> Decoded {
             count: e.count,
         },
     }))
+}
+
+fn client(event: Client) -> Decoded {
+    Ok(match event {
+        Client::ClientRegistered(e) => Some(RegistryEvent::ClientRegistered {
+            client: e.client,
+            owner: e.owner,
+        }),
+        Client::ClientDeployerSet(_) => None,
+    })
 }
 
 fn supplied(

@@ -14,7 +14,7 @@ use crate::{
     rego::{Policy, RegoInput},
     request::{
         ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic,
-        EvaluateRequest, Evaluation,
+        EvaluateRequest, Evaluation, SecretBytes, Seen,
     },
     rules::{RULES_VERSION_1, RuleLimits},
     schema::{self, Schema},
@@ -160,10 +160,11 @@ impl Evaluator {
             results.push(result);
         }
 
+        let wasm = Json::Object(wasm);
         let value = policy.evaluate(&RegoInput {
             input: &input,
             params: &params,
-            wasm: &Json::Object(wasm),
+            wasm: &wasm,
             now_seconds: request.task.reference_timestamp,
             wall: self.limits.rego_wall,
         })?;
@@ -182,7 +183,31 @@ impl Evaluator {
             result,
             data: results,
             diagnostics,
+            seen: request.explain.then(|| Seen {
+                input: input.canonical(),
+                params: params.canonical(),
+                wasm: wasm.canonical(),
+            }),
         })
+    }
+
+    /// Whether a secrets document is what its template's schema asks for, without running anything.
+    ///
+    /// # Errors
+    /// [`EvaluateError::SecretsSchemaViolation`] with JSON pointers and no values, or what else is wrong with the document.
+    pub fn check_secrets(
+        &self,
+        instance_id: B256,
+        schema: Option<&ArtifactRef>,
+        secrets: &SecretBytes,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
+        let rules =
+            RuleLimits::of(RULES_VERSION_1).ok_or(EvaluateError::UnsupportedRulesVersion {
+                got: RULES_VERSION_1,
+                known: RULES_VERSION_1,
+            })?;
+        self.validate_secret(instance_id, schema, secrets, rules.document_bytes, source)
     }
 
     #[allow(
@@ -261,12 +286,29 @@ impl Evaluator {
         limit: u64,
         source: &dyn ArtifactSource,
     ) -> Result<(), EvaluateError> {
-        let Some(secrets) = &data.secrets else {
-            return Ok(());
-        };
-        let subject = Subject::Secrets(data.instance_id);
+        match &data.secrets {
+            None => Ok(()),
+            Some(secrets) => self.validate_secret(
+                data.instance_id,
+                data.secrets_schema.as_ref(),
+                secrets,
+                limit,
+                source,
+            ),
+        }
+    }
+
+    fn validate_secret(
+        &self,
+        instance_id: B256,
+        schema: Option<&ArtifactRef>,
+        secrets: &SecretBytes,
+        limit: u64,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
+        let subject = Subject::Secrets(instance_id);
         let mut parsed = document(secrets.expose(), subject, limit)?;
-        let verdict = match &data.secrets_schema {
+        let verdict = match schema {
             None => Ok(()),
             Some(schema) => self.schema(schema, source).and_then(|schema| {
                 schema.validate_secret(&parsed).map_err(|violations| {

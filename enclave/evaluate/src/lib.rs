@@ -34,6 +34,6 @@ pub use intent::Intent;
 pub use json::Json;
 pub use request::{
     ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest,
-    Evaluation, PolicyInput, SecretBytes, TaskContext,
+    Evaluation, PolicyInput, SecretBytes, Seen, TaskContext,
 };
 pub use rules::RULES_VERSION_1;

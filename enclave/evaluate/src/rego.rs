@@ -28,6 +28,21 @@ pub fn check_rego(source: &[u8], entrypoint: &str) -> Result<(), ArtifactError> 
     Policy::prepare(source, entrypoint).map(drop)
 }
 
+/// The entrypoint of authors who name none: `allow` of the module's package. `None` when the source does not begin with a package, or
+/// its name is not written with dots.
+#[must_use]
+pub fn default_entrypoint(source: &str) -> Option<String> {
+    let first = source
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .find(|line| !line.is_empty())?;
+    let (keyword, package) = first.split_once(char::is_whitespace)?;
+    let package = package.trim().trim_end_matches(';');
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    (keyword == "package" && !package.is_empty() && package.chars().all(plain))
+        .then(|| format!("{package}.allow"))
+}
+
 /// A parsed policy with its entrypoint, ready to be evaluated many times.
 pub struct Policy {
     engine: Engine,

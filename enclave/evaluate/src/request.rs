@@ -134,6 +134,8 @@ pub struct EvaluateRequest {
     pub policy: PolicyInput,
     /// Its data instances.
     pub data: Vec<DataInput>,
+    /// Whether the caller wants to see what Rego saw; for simulations, it changes nothing else.
+    pub explain: bool,
 }
 
 impl EvaluateRequest {
@@ -210,6 +212,22 @@ pub struct Evaluation {
     pub data: Vec<DataResult>,
     /// Observations for the author.
     pub diagnostics: Vec<Diagnostic>,
+    /// What Rego saw, when [`EvaluateRequest::explain`] asked for it.
+    pub seen: Option<Seen>,
+}
+
+/// The documents of one Rego evaluation, each as canonical JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// `input`: the parsed intent.
+    #[serde(with = "serde_bytes")]
+    pub input: Vec<u8>,
+    /// `data.params`.
+    #[serde(with = "serde_bytes")]
+    pub params: Vec<u8>,
+    /// `data.wasm`: the merged outputs.
+    #[serde(with = "serde_bytes")]
+    pub wasm: Vec<u8>,
 }
 
 impl Evaluation {

@@ -360,3 +360,24 @@ fn the_chain_limit_does_not_reach_across_expressions() {
     )
     .unwrap();
 }
+
+#[test]
+fn the_default_entrypoint_is_allow_of_the_package() {
+    for (source, expected) in [
+        ("package a\nallow := true", Some("a.allow")),
+        (
+            "# licence\n\n  package a.b_1 # why\nx := 1",
+            Some("a.b_1.allow"),
+        ),
+        ("package a[\"b-c\"]\nallow := true", None),
+        ("import rego.v1\npackage a", None),
+        ("package\n a", None),
+        ("", None),
+    ] {
+        assert_eq!(
+            newton_evaluate::rego::default_entrypoint(source).as_deref(),
+            expected,
+            "{source}"
+        );
+    }
+}

@@ -116,6 +116,11 @@ impl<'a> Registry<'a> {
         ))
     }
 
+    /// The owner of a client, `None` if nobody has claimed it.
+    pub fn client_owner(&self, client: Address) -> Result<Option<Address>, StateError> {
+        self.read(&key(Kind::ClientOwner, client))
+    }
+
     /// The envelope last posted for a data instance. Which one a task uses is said by the tree, not by this.
     pub fn secrets(&self, data_instance_id: B256) -> Result<Option<SecretsRow>, StateError> {
         self.read(&key(Kind::Secrets, data_instance_id))
@@ -268,6 +273,7 @@ pub(crate) enum Kind {
     Skipped = 20,
     /// `block ‖ task id`, so that old tasks can be found.
     TaskByBlock = 21,
+    ClientOwner = 22,
 }
 
 pub(crate) fn key(kind: Kind, id: impl AsRef<[u8]>) -> Vec<u8> {

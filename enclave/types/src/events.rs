@@ -168,6 +168,10 @@ pub enum RegistryEvent {
         template_id: B256,
         id: B256,
     },
+    ClientRegistered {
+        client: Address,
+        owner: Address,
+    },
     SecretsSet {
         instance_id: B256,
         client: Address,

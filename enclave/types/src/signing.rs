@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
-use alloy_sol_types::{Eip712Domain, SolStruct, SolValue};
+use alloy_sol_types::{Eip712Domain, SolStruct, SolValue, sol};
 
 use crate::abi;
 
@@ -54,6 +54,29 @@ pub fn proof_of_possession_message(scope: Scope, owner: Address, bls_key_hash: B
     )
 }
 
+sol! {
+    /// A call of the JSON-RPC that a client's owner vouches for. No contract verifies it, only enclaves.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct OwnerCall {
+        address client;
+        string method;
+        bytes32 paramsHash;
+        uint64 deadline;
+    }
+}
+
+/// Digest of an owner's call; `scope.contract` is the PolicyClientRegistry, which says who the owner is.
+pub fn owner_call_digest(scope: Scope, call: &OwnerCall) -> B256 {
+    call.eip712_signing_hash(&domain("Newton Owner Call", scope))
+}
+
+/// keccak-256 of a call's parameters in canonical JSON (RFC 8785), as an owner signs it.
+pub fn params_hash(members: &serde_json::Map<String, serde_json::Value>) -> B256 {
+    // Fails for no value that came out of a JSON text.
+    let canonical = serde_json_canonicalizer::to_vec(members).unwrap_or_default();
+    keccak256(canonical)
+}
+
 /// EIP-712 struct hash of an intent.
 pub fn intent_hash(intent: &abi::Intent) -> B256 {
     intent.eip712_hash_struct()
@@ -89,9 +112,50 @@ mod tests {
             abi::KeyEpoch::eip712_encode_type(),
             abi::ResultOutcome::eip712_encode_type(),
             abi::Intent::eip712_encode_type(),
+            OwnerCall::eip712_encode_type(),
         ] {
             assert!(protocol.contains(encoded.as_ref()), "{encoded}");
         }
+    }
+
+    /// The digest of an owner's call, put together by hand as EIP-712 says.
+    #[test]
+    fn an_owners_call_is_hashed_as_the_protocol_says() {
+        let members = serde_json::from_str(r#"{"b":[1,true],"a":"x"}"#).unwrap_or_default();
+        let call = OwnerCall {
+            client: Address::repeat_byte(2),
+            method: "newt_simulateTask".to_owned(),
+            paramsHash: params_hash(&members),
+            deadline: 77,
+        };
+        assert_eq!(call.paramsHash, keccak256(r#"{"a":"x","b":[1,true]}"#));
+        let scope = Scope {
+            chain_id: 31_337,
+            contract: Address::repeat_byte(1),
+        };
+        let domain_type =
+            "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
+        let domain = (
+            keccak256(domain_type),
+            keccak256("Newton Owner Call"),
+            keccak256("1"),
+            U256::from(scope.chain_id),
+            scope.contract,
+        );
+        let message = (
+            keccak256("OwnerCall(address client,string method,bytes32 paramsHash,uint64 deadline)"),
+            call.client,
+            keccak256(&call.method),
+            call.paramsHash,
+            call.deadline,
+        );
+        let digest = [
+            b"\x19\x01".as_slice(),
+            keccak256(domain.abi_encode()).as_slice(),
+            keccak256(message.abi_encode()).as_slice(),
+        ]
+        .concat();
+        assert_eq!(owner_call_digest(scope, &call), keccak256(digest));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Accounts {
     pub author: Address,
     /// The application whose policy it is; claims itself.
     pub client: Address,
+    /// Key of the client, which signs its owner's calls.
+    pub client_key: PrivateKeySigner,
     /// Pays the shim's gas.
     pub gas_payer: PrivateKeySigner,
     wallet: EthereumWallet,
@@ -105,6 +107,7 @@ impl Accounts {
             operator: keys[1].address(),
             author: keys[2].address(),
             client: keys[3].address(),
+            client_key: keys[3].clone(),
             gas_payer: keys[4].clone(),
             wallet,
             governance_key: keys[0].clone(),

@@ -16,6 +16,11 @@ fn callers_mistakes_get_their_own_errors() {
 }
 
 #[test]
+fn simulations_answer_authors_and_owners() {
+    run(Setting::Process, common::simulations::simulations);
+}
+
+#[test]
 fn javascript_components_reach_servers_and_the_host_sees_ciphertext() {
     ask(&components::PRICE_FEED);
 }

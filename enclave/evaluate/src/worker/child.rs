@@ -108,6 +108,16 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
             Ok(Receive::Evaluate(request, http)) => {
                 Reply::Evaluated(evaluator.evaluate(&request, &parent, http.then_some(&fetcher)))
             }
+            Ok(Receive::CheckSecrets {
+                instance_id,
+                schema,
+                secrets,
+            }) => Reply::SecretsChecked(evaluator.check_secrets(
+                instance_id,
+                schema.as_ref(),
+                &secrets,
+                &parent,
+            )),
             Ok(Receive::Hello(_) | Receive::Artifact(_) | Receive::Http(_)) => {
                 return Err(io::ErrorKind::InvalidData.into());
             }

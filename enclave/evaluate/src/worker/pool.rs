@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{EvaluateError, Stage},
-    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation},
+    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpFetcher},
 };
 
@@ -168,6 +168,35 @@ impl WorkerPool {
             Reply::Evaluated(result) => result,
             _ => Err(confused()),
         }
+    }
+
+    /// Whether a secrets document fits the schema of its template; nothing is run.
+    ///
+    /// # Errors
+    /// [`EvaluateError::SecretsSchemaViolation`] or what else is wrong with the document, never with a value; or an abstention.
+    pub fn check_secrets(
+        &self,
+        instance_id: B256,
+        schema: Option<B256>,
+        secrets: &SecretBytes,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
+        let message = Send::CheckSecrets {
+            instance_id,
+            schema,
+            secrets,
+        };
+        let wall = self.config.limits.request_wall;
+        match self.call(&message, secrets.expose().len(), wall, Some(source), None)? {
+            Reply::SecretsChecked(result) => result,
+            _ => Err(confused()),
+        }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.config.workers.max(1)
     }
 
     /// What happened since the start.

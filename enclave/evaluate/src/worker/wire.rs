@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{Verdict, WorkerLimits};
 use crate::{
     error::EvaluateError,
-    request::{ArtifactKind, EvaluateRequest, Evaluation},
+    request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpOutcome, HttpRequest},
 };
 
@@ -32,6 +32,11 @@ pub(super) enum Send<'a> {
     },
     Prewarm(B256),
     Evaluate(&'a EvaluateRequest, bool),
+    CheckSecrets {
+        instance_id: B256,
+        schema: Option<B256>,
+        secrets: &'a SecretBytes,
+    },
     Artifact(Option<&'a serde_bytes::Bytes>),
     Http(Result<HttpOutcome, FetchError>),
 }
@@ -51,6 +56,12 @@ pub(super) enum Receive {
     Prewarm(B256),
     /// Evaluate; whether HTTP can be asked for.
     Evaluate(Box<EvaluateRequest>, bool),
+    /// Validate a secrets document.
+    CheckSecrets {
+        instance_id: B256,
+        schema: Option<B256>,
+        secrets: SecretBytes,
+    },
     /// Answer to [`FromChild::NeedArtifact`].
     Artifact(Option<serde_bytes::ByteBuf>),
     /// Answer to [`FromChild::Http`].
@@ -83,6 +94,7 @@ pub(super) enum Reply {
     Checked(Verdict),
     Prewarmed(Result<(), EvaluateError>),
     Evaluated(Result<Evaluation, EvaluateError>),
+    SecretsChecked(Result<(), EvaluateError>),
 }
 
 /// Writes one message. The buffer is wiped: it may hold secrets.

@@ -69,6 +69,7 @@ pub fn spend_limit() -> (EvaluateRequest, Artifacts) {
             params: example("component.params.json"),
             secrets: None,
         }],
+        explain: false,
     };
     (request, artifacts)
 }

@@ -36,6 +36,9 @@ pub(crate) fn apply(rows: &mut impl RowsMut, event: &ChainEvent) -> Result<(), S
             let slot = [client.as_slice(), template_id.as_slice()].concat();
             put(rows, key(Kind::CurrentDataInstance, slot), &pointer)
         }
+        RegistryEvent::ClientRegistered { client, owner } => {
+            put(rows, key(Kind::ClientOwner, client), owner)
+        }
         RegistryEvent::SecretsSet {
             instance_id,
             client,

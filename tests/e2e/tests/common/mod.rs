@@ -3,6 +3,7 @@
 
 pub mod components;
 pub mod recorder;
+pub mod simulations;
 
 use std::{
     path::Path,
@@ -229,7 +230,8 @@ pub async fn mistakes(world: &World, project: &Path) {
     let zero = format!("0x{}", "00".repeat(32));
     for (method, params, expected) in [
         ("newt_nothing", json!({}), ErrorName::MethodNotFound),
-        ("newt_simulatePolicy", json!({}), ErrorName::NotImplemented),
+        ("newt_sendTask", json!({}), ErrorName::NotImplemented),
+        ("newt_simulatePolicy", json!({}), ErrorName::InvalidParams),
         ("newt_health", json!({ "x": 1 }), ErrorName::InvalidParams),
         ("newt_getAttestation", json!({}), ErrorName::InvalidParams),
         (
