@@ -457,6 +457,25 @@ mod tests {
         )
     }
 
+    #[test]
+    fn who_owns_a_client_is_followed() {
+        let registered = abi::IPolicyClientRegistry::ClientRegistered {
+            client: Address::repeat_byte(0xc1),
+            owner: Address::repeat_byte(0x0e),
+            claimedBy: Address::repeat_byte(0xc1),
+        };
+        assert_eq!(
+            read_event(5, &registered).unwrap(),
+            Some(RegistryEvent::ClientRegistered {
+                client: registered.client,
+                owner: registered.owner,
+            })
+        );
+        // Only its own registry says so.
+        let elsewhere = read_event(6, &registered).unwrap_err();
+        assert!(matches!(elsewhere, ChainError::UnknownEvent { .. }));
+    }
+
     /// Every event of every interface is either decoded or dropped on purpose at its contract: nothing that our own
     /// contracts emit can stop the follower.
     #[test]
@@ -464,7 +483,6 @@ mod tests {
         use newton_types::abi::{
             IAllowlistGuard::IAllowlistGuardEvents as Allow,
             IPausableByRole::IPausableByRoleEvents as Pause,
-            IPolicyClientRegistry::IPolicyClientRegistryEvents as Client,
         };
         let of: [(u8, &[[u8; 32]]); 11] = [
             (1, Version::SELECTORS),

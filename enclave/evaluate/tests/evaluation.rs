@@ -40,6 +40,28 @@ fn a_small_payment_is_allowed_without_a_statement() {
 }
 
 #[test]
+fn what_rego_saw_is_given_to_those_who_ask() {
+    let (mut request, artifacts) = spend_limit();
+    let plain = run(&request, &artifacts).unwrap();
+    assert_eq!(plain.seen, None);
+    request.explain = true;
+    let explained = run(&request, &artifacts).unwrap();
+    let seen = explained.seen.clone().unwrap();
+    assert_eq!(
+        Evaluation {
+            seen: None,
+            ..explained
+        },
+        plain
+    );
+    assert_eq!(seen.wasm, plain.data[0].output);
+    let input = String::from_utf8(seen.input).unwrap();
+    assert!(input.contains(r#""name":"transfer""#), "{input}");
+    let params = String::from_utf8(seen.params).unwrap();
+    assert!(params.starts_with(r#"{"daily_limit":"#), "{params}");
+}
+
+#[test]
 fn a_payment_above_the_limit_is_denied() {
     let (mut request, artifacts) = spend_limit();
     request.intent = intent("intents/deny.json");

@@ -15,7 +15,7 @@ use std::{
 
 use common::{bare, example, spend_limit};
 use newton_evaluate::{
-    ArtifactError, ArtifactKind, EvaluateError, Evaluator, Finality, MachineLimits,
+    ArtifactError, ArtifactKind, EvaluateError, Evaluator, Finality, MachineLimits, SecretBytes,
     transcript::{FetchError, HttpFetcher, HttpOutcome, HttpRequest, HttpResponse},
     worker::{Verdict, WorkerConfig, WorkerLimits, WorkerPool, worker_main},
 };
@@ -29,6 +29,10 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("artifacts_are_sent_once", artifacts_are_sent_once),
     ("verdicts_come_from_workers", verdicts_come_from_workers),
+    (
+        "secrets_are_checked_in_workers",
+        secrets_are_checked_in_workers,
+    ),
     (
         "a_memory_bomb_kills_a_worker_and_nothing_else",
         a_memory_bomb_kills_a_worker_and_nothing_else,
@@ -186,6 +190,32 @@ fn verdicts_come_from_workers() {
         Verdict::Reject(ArtifactError::TooLarge { .. })
     ));
     assert_eq!(pool.stats().deaths, 0);
+}
+
+fn secrets_are_checked_in_workers() {
+    let (request, artifacts) = spend_limit();
+    let pool = pool(1, limits());
+    let (id, schema) = (request.data[0].instance_id, request.data[0].secrets_schema);
+    let check = |schema, text: &[u8]| {
+        let secrets = SecretBytes::new(text.to_vec());
+        pool.check_secrets(id, schema, &secrets, &artifacts)
+    };
+    check(schema, common::secrets().expose()).unwrap();
+    let error = check(schema, br#"{"ledger_key":"hunter2"}"#).unwrap_err();
+    let EvaluateError::SecretsSchemaViolation { violations, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(violations[0].instance_path, "/ledger_key");
+    assert!(!format!("{error:?} {error}").contains("hunter2"));
+    let error = check(schema, br#"{"ledger_key":"hunter2"#).unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::InvalidJson { .. }),
+        "{error}"
+    );
+    assert!(!format!("{error:?} {error}").contains("hunter2"));
+    let absent = Some(alloy_primitives::B256::repeat_byte(9));
+    let error = check(absent, b"{}").unwrap_err();
+    assert_eq!(error.finality(), Finality::Abstain, "{error}");
 }
 
 fn a_memory_bomb_kills_a_worker_and_nothing_else() {

@@ -425,3 +425,20 @@ fn rules_and_least_epoch_are_those_of_the_entrys_block() {
     assert_eq!(after[0].key, entries[3].key);
     assert_eq!(after.len(), 2);
 }
+
+#[test]
+fn a_clients_owner_is_the_last_one_registered() {
+    let mut chain = Chain::new(parameters());
+    let (_disk, store) = started(&chain);
+    let client = Address::repeat_byte(0xc1);
+    let owner = |store: &StateStore| {
+        let snapshot = store.snapshot(None).unwrap();
+        snapshot.registry().client_owner(client).unwrap()
+    };
+    assert_eq!(owner(&store), None);
+    for (time, who) in [(1, Address::repeat_byte(1)), (2, Address::repeat_byte(2))] {
+        let registered = RegistryEvent::ClientRegistered { client, owner: who };
+        push(&mut chain, &store, time, vec![registered]);
+        assert_eq!(owner(&store), Some(who));
+    }
+}

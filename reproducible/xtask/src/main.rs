@@ -44,6 +44,8 @@ enum Task {
         #[arg(long, hide = true, value_name = "PART")]
         mutate: Option<Mutation>,
     },
+    /// Read the sources without running them: formatting, lints, documentation, dependencies
+    Lint,
     /// Run every test: unit, contracts, end to end over the image, reproduction of its measurements
     Test {
         /// Leave out what needs the image
@@ -75,6 +77,15 @@ fn main() -> ExitCode {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn finish(count: suite::Count) -> ExitCode {
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
@@ -121,12 +132,9 @@ fn run(task: Task) -> Result<ExitCode> {
                 return Ok(ExitCode::from(EXIT_DIFFERENT));
             }
         }
+        Task::Lint => return Ok(finish(suite::lint(&setup)?)),
         Task::Test { quick } => {
-            let count = suite::run(&setup, quick)?;
-            println!("{} passed, {} failed", count.passed, count.failed);
-            if count.failed > 0 {
-                return Ok(ExitCode::FAILURE);
-            }
+            return Ok(finish(suite::run(&setup, quick)?));
         }
         Task::Gas { json } => {
             let report = gas::measure(&setup)?;
