@@ -55,7 +55,7 @@ contract GasTest is PolicySuite {
         bytes[] memory daRefs = _daRefs(1);
         commits.commitStateRoot(commit, certificate, daRefs);
         uint256 gas = vm.snapshotGasLastCall(GROUP, "commitStateRoot, 10 of 10 sign, 1 DA reference");
-        _below(gas, 235_000, "commit");
+        _below(gas, 230_000, "commit");
         _next(1);
 
         commit = _commit(keccak256("root 3"));
@@ -63,7 +63,7 @@ contract GasTest is PolicySuite {
         certificate = _certify(commits.commitDigest(commit), 2 + 16 + 128);
         commits.commitStateRoot(commit, certificate, daRefs);
         gas = vm.snapshotGasLastCall(GROUP, "commitStateRoot, 3 of 10 absent, 1 DA reference");
-        _below(gas, 285_000, "commit with three absent");
+        _below(gas, 270_000, "commit with three absent");
     }
 
     function test_gas_registries() public {
@@ -109,7 +109,7 @@ contract GasTest is PolicySuite {
         Certificate memory certificate = _certify(tasks.attestationDigest(attestation));
         tasks.respondToTask(taskId, task, attestation, certificate);
         uint256 gas = vm.snapshotGasLastCall(GROUP, "respondToTask, 10 of 10 sign, 1 data instance");
-        _below(gas, 262_000, "respondToTask");
+        _below(gas, 260_000, "respondToTask");
     }
 
     /// @dev What a guarded call costs more than the same call without a guard, calldata included.

@@ -76,7 +76,9 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     uint256 private _taken;
     uint64[MAX_MEMBERS] private _validUntil;
     mapping(uint64 setId => SetCheckpoint) private _sets;
-    mapping(uint256 index => MemberCheckpoint[]) private _history;
+    /// @dev How many checkpoints an index has: eight to a word, where an array's lengths would have one each.
+    uint32[MAX_MEMBERS] private _checkpoints;
+    mapping(uint256 index => mapping(uint256 position => MemberCheckpoint)) private _history;
     mapping(bytes32 pcr0Hash => VersionUse) private _versionUse;
     mapping(address operator => MemberState) internal _members;
     mapping(bytes32 blsKeyHash => KeyRecord) internal _keys;
@@ -192,7 +194,7 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         set.totalWeight += weight;
         set.count += 1;
         _validUntil[index] = admission.validUntil;
-        _history[index].push(MemberCheckpoint({blsKeyHash: admission.blsKeyHash, fromSetId: setId, weight: weight}));
+        _record(index, admission.blsKeyHash, setId, weight);
         VersionUse storage use = _versionUse[admission.pcr0Hash];
         use.count += 1;
         uint32 image = use.number;
@@ -231,7 +233,7 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         // forge-lint: disable-next-line(incorrect-shift)
         _taken &= ~(1 << index);
         _validUntil[index] = 0;
-        _history[index].push(MemberCheckpoint({blsKeyHash: 0, fromSetId: setId, weight: 0}));
+        _record(index, 0, setId, 0);
         state.member = false;
         emit IOperatorRegistry.OperatorRemoved(operator, setId, index, reason);
         return aggregate;
@@ -256,10 +258,10 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         totalWeight = _sets[setId].totalWeight - difference;
         _sets[setId].totalWeight = totalWeight;
 
-        MemberCheckpoint[] storage history = _history[state.index];
-        MemberCheckpoint storage last = history[history.length - 1];
+        uint8 index = state.index;
+        MemberCheckpoint storage last = _history[index][_checkpoints[index] - 1];
         if (last.fromSetId == setId) last.weight = weight;
-        else history.push(MemberCheckpoint({blsKeyHash: last.blsKeyHash, fromSetId: setId, weight: weight}));
+        else _record(index, last.blsKeyHash, setId, weight);
     }
 
     /// @dev Opens the next set as a copy of the latest one.
@@ -396,12 +398,18 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
 
     /// @dev What stood at an index in a set. Searched from the end: certificates are about recent sets.
     function _memberAt(uint64 setId, uint256 index) private view returns (MemberCheckpoint memory member) {
-        MemberCheckpoint[] storage history = _history[index];
-        for (uint256 i = history.length; i != 0; --i) {
+        mapping(uint256 => MemberCheckpoint) storage history = _history[index];
+        for (uint256 i = _checkpoints[index]; i != 0; --i) {
             member = history[i - 1];
             if (member.fromSetId <= setId) return member;
         }
         return MemberCheckpoint({blsKeyHash: 0, fromSetId: 0, weight: 0});
+    }
+
+    /// @dev Notes what stands at an index from a set on.
+    function _record(uint8 index, bytes32 blsKeyHash, uint64 setId, uint96 weight) private {
+        uint32 position = _checkpoints[index]++;
+        _history[index][position] = MemberCheckpoint({blsKeyHash: blsKeyHash, fromSetId: setId, weight: weight});
     }
 
     /// @dev Takes a member's weight and image out of the set's sums.
