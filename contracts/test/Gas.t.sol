@@ -284,7 +284,7 @@ contract ChallengeGasTest is ChallengeSuite {
         _sign(evidence, 0);
         challenges.challengeAttestation(evidence, _noProofs(), 1);
         uint256 gas = vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 1 signer slashed");
-        vm.assertLe(gas, 465_000, "row check");
+        vm.assertLe(gas, 460_000, "row check");
         _next(1);
         challenges.challengeAttestation(evidence, _noProofs(), ALL);
         vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 9 further signers slashed");
