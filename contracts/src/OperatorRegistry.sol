@@ -2,6 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {OperatorSets} from "./base/OperatorSets.sol";
 import {PausableByRole} from "./base/PausableByRole.sol";
 import {
@@ -94,7 +95,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     ) external whenNotPaused {
         address operator = admission.operator;
         if (msg.sender != operator) revert NotOperatorOwner(operator, msg.sender);
-        if (_members[operator].operator.owner != address(0)) revert OperatorAlreadyRegistered(operator);
+        if (_members[operator].blsKeyHash != 0) revert OperatorAlreadyRegistered(operator);
         _registeredWeight += _allowed[operator];
         _admit(blsPublicKey, proofOfPossession, admission, document, currentAggregateKey, "", certificate);
     }
@@ -109,7 +110,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         bytes calldata formerKey,
         Certificate calldata certificate
     ) external whenNotPaused {
-        Operator storage operator = _registered(admission.operator);
+        MemberState storage operator = _registered(admission.operator);
         if (operator.exitAt != 0) revert OperatorExiting(admission.operator);
         _admit(blsPublicKey, proofOfPossession, admission, document, currentAggregateKey, formerKey, certificate);
     }
@@ -140,11 +141,11 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @inheritdoc IOperatorRegistry
     function requestExit(bytes calldata blsPublicKey, bytes calldata currentAggregateKey) external {
-        Operator storage operator = _registered(msg.sender);
+        MemberState storage operator = _registered(msg.sender);
         if (operator.exitAt != 0) revert OperatorExiting(msg.sender);
         _registeredWeight -= _allowed[msg.sender];
         uint64 exitAt = uint64(block.timestamp) + _exitDelay;
-        operator.exitAt = exitAt;
+        operator.exitAt = SafeCast.toUint48(exitAt);
         emit ExitRequested(msg.sender, exitAt);
         if (_members[msg.sender].member) _removeOne(msg.sender, EXITED, blsPublicKey, currentAggregateKey);
     }
@@ -176,7 +177,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         _allowed[operator] = allowed - ofAllowed;
         emit OperatorAllowed(operator, allowed - ofAllowed);
 
-        uint96 weight = _members[operator].operator.weight;
+        uint96 weight = _members[operator].weight;
         slashed = ChallengeLib.share(weight, percent);
         weight -= slashed;
         (uint64 setId, uint96 totalWeight) = _lowerWeight(operator, weight);
@@ -195,7 +196,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @inheritdoc IOperatorRegistry
     function operators(address operator) external view returns (Operator memory) {
-        return _members[operator].operator;
+        return _operator(operator);
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -245,8 +246,8 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @inheritdoc ISlasher
     function isSlashable(address operator) public view returns (bool) {
-        Operator storage row = _members[operator].operator;
-        return row.owner != address(0) && (row.weight != 0 || _allowed[operator] != 0);
+        MemberState storage row = _members[operator];
+        return row.blsKeyHash != 0 && (row.weight != 0 || _allowed[operator] != 0);
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -340,10 +341,10 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @dev Why anyone may take this operator out of the set; reverts if nobody may.
     function _pruneReason(address operator) private view returns (uint8) {
-        if (!_members[operator].member) revert OperatorNotAdmitted(operator);
-        Operator storage row = _members[operator].operator;
+        MemberState storage row = _members[operator];
+        if (!row.member) revert OperatorNotAdmitted(operator);
         if (row.validUntil <= block.timestamp) return EXPIRED;
-        if (!VERSIONS.wasActiveAt(row.pcr0Hash, ChainBlock.number() + 1)) return VERSION_NOT_ACTIVE;
+        if (!VERSIONS.wasActiveAt(_imageOf(row.blsKeyHash), ChainBlock.number() + 1)) return VERSION_NOT_ACTIVE;
         // Also when slashing left nothing of the weight: a member without weight only counts as a signer.
         if (_allowed[operator] == 0 || row.weight == 0) return NOT_ALLOWED;
         revert NotPrunable(operator);
@@ -351,12 +352,12 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @dev True for operators whose allowed weight is part of _registeredWeight.
     function _isCounted(address operator) private view returns (bool) {
-        Operator storage row = _members[operator].operator;
-        return row.owner != address(0) && row.exitAt == 0;
+        MemberState storage row = _members[operator];
+        return row.blsKeyHash != 0 && row.exitAt == 0;
     }
 
-    function _registered(address operator) private view returns (Operator storage row) {
-        row = _members[operator].operator;
-        if (row.owner == address(0)) revert OperatorNotRegistered(operator);
+    function _registered(address operator) private view returns (MemberState storage row) {
+        row = _members[operator];
+        if (row.blsKeyHash == 0) revert OperatorNotRegistered(operator);
     }
 }

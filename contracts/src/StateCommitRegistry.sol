@@ -20,26 +20,33 @@ import {JmtVerifier} from "./libraries/JmtVerifier.sol";
 
 /// @notice The roots of the state tree, the consensus parameters, and the accounting of bytes that wait to be committed.
 contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry {
-    /// @dev Latest commit's boundary: one word. sameBlock is how many commits before it landed in the same block.
-    struct Latest {
-        uint64 boundaryBlock;
-        uint64 boundaryTimestamp;
-        uint64 committedAt;
-        uint32 rulesVersion;
-        uint32 sameBlock;
-    }
-
-    /// @dev Latest commit's number and the last queue key it drained (block, tx, log, item in 64, 32, 32, 32 bits).
+    /// @dev Latest commit's number, the last queue key it drained (block, tx, log, item in 48, 32, 32, 32 bits), and where it
+    /// landed: sameBlock is how many commits before it landed in the same block. One word.
     struct Head {
-        uint64 sequenceNo;
-        uint160 drained;
+        uint48 sequenceNo;
+        uint144 drained;
+        uint48 committedAt;
+        uint16 sameBlock;
     }
 
-    /// @dev Bytes ever registered and ever settled, and when _next takes over from _current (zero: it does not): one word.
-    struct Totals {
+    /// @dev Bytes ever registered and ever settled, and the latest commit's boundary: one word.
+    struct Progress {
         uint64 registered;
         uint64 settled;
+        uint48 boundaryBlock;
+        uint48 boundaryTimestamp;
+        uint32 rulesVersion;
+    }
+
+    /// @dev Those parameters that nearly every call asks for, once more and in one word. nextFrom is when _next takes over
+    /// from _current and _nextRules from _rules; zero: it does not.
+    struct Rules {
         uint64 nextFrom;
+        uint64 maxSetAge;
+        uint64 responseWindow;
+        uint32 maxArtifactBytes;
+        uint16 quorumBps;
+        uint16 minSigners;
     }
 
     /// @dev Bytes of an author that may still be unsettled. They all are once the total settled reaches `through`, since
@@ -60,8 +67,9 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     address private immutable POLICY_DATA_REGISTRY;
 
     Head private _head;
-    Latest private _latest;
-    Totals private _totals;
+    Progress private _progress;
+    Rules private _rules;
+    Rules private _nextRules;
     uint64 private _deploymentBlock;
     mapping(uint64 sequenceNo => bytes32) private _roots;
     mapping(address author => AuthorBacklog) private _authors;
@@ -87,16 +95,15 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         _checkParameters(initial);
         _current = initial;
         if (initial.genesisTime == 0) _current.genesisTime = uint64(block.timestamp);
+        _rules = _rulesOf(initial);
         uint64 number = ChainBlock.number();
         _deploymentBlock = number;
         _roots[0] = JmtVerifier.EMPTY;
-        _latest = Latest({
-            boundaryBlock: number,
-            boundaryTimestamp: uint64(block.timestamp),
-            committedAt: number,
-            rulesVersion: 0,
-            sameBlock: 0
-        });
+        // Numbers of blocks and times of chains fit into 48 bits, and so does what is below them.
+        // forge-lint: disable-start(unsafe-typecast)
+        _head = Head({sequenceNo: 0, drained: 0, committedAt: uint48(number), sameBlock: 0});
+        (_progress.boundaryBlock, _progress.boundaryTimestamp) = (uint48(number), uint48(block.timestamp));
+        // forge-lint: disable-end(unsafe-typecast)
         emit ConsensusParametersSet(_current, _current.genesisTime);
     }
 
@@ -105,40 +112,46 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         external
     {
         Head memory head = _head;
-        Latest memory latest = _latest;
+        Progress memory progress = _progress;
         uint64 number = ChainBlock.number();
-        if (commit.sequenceNo != head.sequenceNo + 1) revert SequenceMismatch(head.sequenceNo + 1, commit.sequenceNo);
+        uint64 expected = uint64(head.sequenceNo) + 1;
+        if (commit.sequenceNo != expected) revert SequenceMismatch(expected, commit.sequenceNo);
         bytes32 root = _roots[head.sequenceNo];
         if (commit.prevStateRoot != root) revert PrevRootMismatch(root, commit.prevStateRoot);
-        _checkBoundary(commit, latest, number);
+        _checkBoundary(commit, progress, number);
         if (commit.newStateRoot == 0) revert ZeroRoot();
         // The drained keys rise, or stay for a commit that drains nothing, and lie within the window.
         uint160 drained = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
         if (drained < head.drained || commit.drainedBlock > commit.boundaryBlock) revert CursorNotRising();
 
-        Totals memory totals = _totals;
-        if (commit.settledBytes > totals.registered - totals.settled) {
-            revert SettledTooMuch(totals.registered - totals.settled, commit.settledBytes);
-        }
+        uint64 unsettled = progress.registered - progress.settled;
+        if (commit.settledBytes > unsettled) revert SettledTooMuch(unsettled, commit.settledBytes);
         // Asked only when it changes: a quorum that stays behind is a matter of a challenge.
-        if (commit.rulesVersion != latest.rulesVersion) {
+        if (commit.rulesVersion != progress.rulesVersion) {
             uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
             if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
         }
 
         bytes32 digest = commitDigest(commit);
-        ConsensusParameters storage rules = _parameters(totals.nextFrom);
+        Rules memory rules = _rulesInForce();
         CERTIFICATES.verifyCertificate(digest, certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge);
 
-        _head = Head({sequenceNo: commit.sequenceNo, drained: drained});
-        if (commit.settledBytes != 0) _totals.settled = totals.settled + commit.settledBytes;
-        _latest = Latest({
-            boundaryBlock: commit.boundaryBlock,
-            boundaryTimestamp: commit.boundaryTimestamp,
-            committedAt: number,
-            rulesVersion: commit.rulesVersion,
-            sameBlock: latest.committedAt == number ? latest.sameBlock + 1 : 0
+        // Numbers of blocks and times of chains fit into 48 bits; what is drained and the boundary lie below them.
+        // forge-lint: disable-start(unsafe-typecast)
+        _head = Head({
+            sequenceNo: uint48(commit.sequenceNo),
+            drained: uint144(drained),
+            committedAt: uint48(number),
+            sameBlock: head.committedAt == number ? head.sameBlock + 1 : 0
         });
+        _progress = Progress({
+            registered: progress.registered,
+            settled: progress.settled + commit.settledBytes,
+            boundaryBlock: uint48(commit.boundaryBlock),
+            boundaryTimestamp: uint48(commit.boundaryTimestamp),
+            rulesVersion: commit.rulesVersion
+        });
+        // forge-lint: disable-end(unsafe-typecast)
         _roots[commit.sequenceNo] = commit.newStateRoot;
         emit StateCommitted(commit.sequenceNo, commit.newStateRoot, commit, digest, daRefs);
     }
@@ -152,7 +165,7 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         if (_skipped[key]) {
             revert EntryAlreadySkipped(entry.blockNumber, entry.txIndex, entry.logIndex, entry.item);
         }
-        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        Rules memory rules = _rulesInForce();
         CERTIFICATES.verifyCertificate(
             skipDigest(entry), certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge
         );
@@ -163,9 +176,12 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     /// @inheritdoc IStateCommitRegistry
     function setParameters(ConsensusParameters calldata next) external onlyOwner returns (uint64 activeFromTimestamp) {
         _checkParameters(next);
-        uint64 pending = _totals.nextFrom;
+        uint64 pending = _rules.nextFrom;
         if (pending > block.timestamp) revert ParametersPending(pending);
-        if (pending != 0) _current = _next;
+        if (pending != 0) {
+            _current = _next;
+            _rules = _nextRules;
+        }
 
         // The first window end that is a whole window away, so that no window that is open sees a change.
         ConsensusParameters storage current = _current;
@@ -176,28 +192,30 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
         _next = next;
         _next.genesisTime = next.cadence == cadence ? genesis : activeFromTimestamp;
-        _totals.nextFrom = activeFromTimestamp;
+        _nextRules = _rulesOf(next);
+        _rules.nextFrom = activeFromTimestamp;
         emit ConsensusParametersSet(_next, activeFromTimestamp);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function recordRegistered(address author, uint64 totalBytes, uint64 largest) external {
         if (msg.sender != POLICY_REGISTRY && msg.sender != POLICY_DATA_REGISTRY) revert NotRegistry(msg.sender);
-        Totals memory totals = _totals;
-        ConsensusParameters storage rules = _parameters(totals.nextFrom);
-        if (largest > rules.maxArtifactBytes) revert ArtifactTooLarge(largest, rules.maxArtifactBytes);
+        Progress memory progress = _progress;
+        uint32 maxArtifactBytes = _rulesInForce().maxArtifactBytes;
+        if (largest > maxArtifactBytes) revert ArtifactTooLarge(largest, maxArtifactBytes);
 
-        uint256 outstanding = totals.registered - totals.settled;
-        if (outstanding + totalBytes > rules.maxDeferQueueBytes) {
-            revert BacklogFull(outstanding, totalBytes, rules.maxDeferQueueBytes);
+        ConsensusParameters storage limits = _parameters();
+        uint256 outstanding = progress.registered - progress.settled;
+        if (outstanding + totalBytes > limits.maxDeferQueueBytes) {
+            revert BacklogFull(outstanding, totalBytes, limits.maxDeferQueueBytes);
         }
         AuthorBacklog memory own = _authors[author];
-        uint64 ownOutstanding = totals.settled >= own.through ? 0 : own.outstanding;
-        if (uint256(ownOutstanding) + totalBytes > rules.authorQuotaBytes) {
-            revert AuthorQuotaExceeded(author, ownOutstanding, totalBytes, rules.authorQuotaBytes);
+        uint64 ownOutstanding = progress.settled >= own.through ? 0 : own.outstanding;
+        if (uint256(ownOutstanding) + totalBytes > limits.authorQuotaBytes) {
+            revert AuthorQuotaExceeded(author, ownOutstanding, totalBytes, limits.authorQuotaBytes);
         }
-        uint64 registered = totals.registered + totalBytes;
-        _totals.registered = registered;
+        uint64 registered = progress.registered + totalBytes;
+        _progress.registered = registered;
         _authors[author] = AuthorBacklog({outstanding: ownOutstanding + totalBytes, through: registered});
         emit BacklogRecorded(author, totalBytes, registered);
     }
@@ -214,10 +232,10 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function stateInForce() external view returns (uint64 sequenceNo, bytes32 stateRoot) {
-        sequenceNo = _head.sequenceNo;
-        Latest memory latest = _latest;
+        Head memory head = _head;
+        sequenceNo = head.sequenceNo;
         // The empty tree holds from the start.
-        if (sequenceNo != 0 && latest.committedAt == ChainBlock.number()) sequenceNo -= latest.sameBlock + 1;
+        if (sequenceNo != 0 && head.committedAt == ChainBlock.number()) sequenceNo -= uint64(head.sameBlock) + 1;
         stateRoot = _roots[sequenceNo];
     }
 
@@ -229,21 +247,20 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function latestCommit() external view returns (CommitRecord memory) {
-        Latest memory latest = _latest;
-        uint64 sequenceNo = _head.sequenceNo;
+        (Head memory head, Progress memory progress) = (_head, _progress);
         return CommitRecord({
-            sequenceNo: sequenceNo,
-            stateRoot: _roots[sequenceNo],
-            boundaryBlock: latest.boundaryBlock,
-            boundaryTimestamp: latest.boundaryTimestamp,
-            rulesVersion: latest.rulesVersion,
-            committedAt: latest.committedAt
+            sequenceNo: head.sequenceNo,
+            stateRoot: _roots[head.sequenceNo],
+            boundaryBlock: progress.boundaryBlock,
+            boundaryTimestamp: progress.boundaryTimestamp,
+            rulesVersion: progress.rulesVersion,
+            committedAt: head.committedAt
         });
     }
 
     /// @inheritdoc IStateCommitRegistry
     function drainedThrough() external view returns (uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) {
-        uint160 key = _head.drained;
+        uint144 key = _head.drained;
         // Each takes its own bits.
         // forge-lint: disable-next-line(unsafe-typecast)
         return (uint64(key >> 96), uint32(key >> 64), uint32(key >> 32), uint32(key));
@@ -262,41 +279,41 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function parameters() external view returns (ConsensusParameters memory) {
-        return _parameters(_totals.nextFrom);
+        return _parameters();
     }
 
     /// @inheritdoc IStateCommitRegistry
     function pendingParameters() external view returns (ConsensusParameters memory next, uint64 activeFromTimestamp) {
-        uint64 from = _totals.nextFrom;
+        uint64 from = _rules.nextFrom;
         if (from > block.timestamp) return (_next, from);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function maxExpireAfter() external view returns (uint64) {
-        return _parameters(_totals.nextFrom).maxExpireAfter;
+        return _parameters().maxExpireAfter;
     }
 
     /// @inheritdoc IStateCommitRegistry
     function certificateRules() external view returns (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge) {
-        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        Rules memory rules = _rulesInForce();
         return (rules.quorumBps, rules.minSigners, rules.maxSetAge);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function responseRules() external view returns (uint16 minSigners, uint64 maxSetAge, uint64 responseWindow) {
-        ConsensusParameters storage rules = _parameters(_totals.nextFrom);
+        Rules memory rules = _rulesInForce();
         return (rules.minSigners, rules.maxSetAge, rules.responseWindow);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function backlog() external view returns (uint64 registeredBytes, uint64 settledBytes) {
-        return (_totals.registered, _totals.settled);
+        return (_progress.registered, _progress.settled);
     }
 
     /// @inheritdoc IStateCommitRegistry
     function authorBacklog(address author) external view returns (uint64) {
         AuthorBacklog memory own = _authors[author];
-        return _totals.settled >= own.through ? 0 : own.outstanding;
+        return _progress.settled >= own.through ? 0 : own.outstanding;
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -315,16 +332,26 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     }
 
     /// @dev The parameters that hold at this block's timestamp.
-    function _parameters(uint64 nextFrom) private view returns (ConsensusParameters storage) {
-        return nextFrom != 0 && nextFrom <= block.timestamp ? _next : _current;
+    function _parameters() private view returns (ConsensusParameters storage) {
+        return _tookOver(_rules.nextFrom) ? _next : _current;
     }
 
-    function _checkBoundary(StateCommit calldata commit, Latest memory previous, uint64 number) private view {
+    /// @dev Of the parameters that hold at this block's timestamp, those that fit into a word.
+    function _rulesInForce() private view returns (Rules memory rules) {
+        rules = _rules;
+        if (_tookOver(rules.nextFrom)) rules = _nextRules;
+    }
+
+    function _tookOver(uint64 nextFrom) private view returns (bool) {
+        return nextFrom != 0 && nextFrom <= block.timestamp;
+    }
+
+    function _checkBoundary(StateCommit calldata commit, Progress memory previous, uint64 number) private view {
         if (commit.boundaryBlock <= previous.boundaryBlock) {
             revert BoundaryNotRising(previous.boundaryBlock, commit.boundaryBlock);
         }
         // Only the genesis record is not a window's end, so that the first one may share its timestamp.
-        uint64 earliest = previous.boundaryTimestamp + (commit.sequenceNo == 1 ? 0 : 1);
+        uint64 earliest = uint64(previous.boundaryTimestamp) + (commit.sequenceNo == 1 ? 0 : 1);
         if (commit.boundaryTimestamp < earliest) {
             revert BoundaryTimeNotRising(previous.boundaryTimestamp, commit.boundaryTimestamp);
         }
@@ -335,6 +362,17 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     function _key(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item) private pure returns (uint160) {
         return (uint160(blockNumber) << 96) | (uint160(txIndex) << 64) | (uint160(logIndex) << 32) | item;
+    }
+
+    function _rulesOf(ConsensusParameters calldata p) private pure returns (Rules memory) {
+        return Rules({
+            nextFrom: 0,
+            maxSetAge: p.maxSetAge,
+            responseWindow: p.responseWindow,
+            maxArtifactBytes: p.maxArtifactBytes,
+            quorumBps: p.quorumBps,
+            minSigners: p.minSigners
+        });
     }
 
     function _checkParameters(ConsensusParameters calldata p) private pure {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {ISignerHistory} from "../interfaces/IChallenges.sol";
 import {
     Certificate,
@@ -35,8 +36,17 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         uint96 weight;
     }
 
+    /// @dev A registered operator; without a key there is none. Owner and image follow from it: they are not stored twice.
+    /// The last six are one word.
     struct MemberState {
-        Operator operator;
+        bytes32 blsKeyHash;
+        bytes32 configHash;
+        bytes32 tlsKeyHash;
+        bytes32 bootId;
+        uint96 weight;
+        uint48 admittedAt;
+        uint48 validUntil;
+        uint48 exitAt;
         uint8 index;
         bool member;
     }
@@ -46,7 +56,7 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         uint64 lastSetId; // last set that held one, once none is left
         uint16 count; // members in the latest set
         bool revoked;
-        uint32 number; // position in _images, counted from 1
+        uint32 number; // counted from 1
     }
 
     /// @dev Whose key it is or was, and the number of the image it was admitted under: one word, kept for good.
@@ -72,16 +82,19 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     uint64 private _formerSetId;
     /// @dev Members of the latest set whose image was revoked and who have not been pruned yet.
     uint16 private _revokedMembers;
+    /// @dev Images that operators were ever admitted under; they are numbered from 1.
+    uint32 private _imageCount;
     /// @dev Bit i: index i is taken.
     uint256 private _taken;
     uint64[MAX_MEMBERS] private _validUntil;
     mapping(uint64 setId => SetCheckpoint) private _sets;
-    mapping(uint256 index => MemberCheckpoint[]) private _history;
+    /// @dev How many checkpoints an index has: eight to a word, where an array's lengths would have one each.
+    uint32[MAX_MEMBERS] private _checkpoints;
+    mapping(uint256 index => mapping(uint256 position => MemberCheckpoint)) private _history;
     mapping(bytes32 pcr0Hash => VersionUse) private _versionUse;
     mapping(address operator => MemberState) internal _members;
     mapping(bytes32 blsKeyHash => KeyRecord) internal _keys;
-    /// @dev Images that operators were ever admitted under, by pcr0Hash.
-    bytes32[] private _images;
+    mapping(uint32 number => bytes32 pcr0Hash) private _images;
 
     /// @inheritdoc ICertificateVerifier
     function verifyCertificate(
@@ -113,7 +126,7 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         blsKeyHash = _memberAt(setId, index).blsKeyHash;
         if (blsKeyHash == 0) return (operator, blsKeyHash, pcr0Hash);
         KeyRecord memory record = _keys[blsKeyHash];
-        return (record.operator, blsKeyHash, _images[record.image - 1]);
+        return (record.operator, blsKeyHash, _images[record.image]);
     }
 
     function __OperatorSets_init() internal {
@@ -178,43 +191,39 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         MemberState storage state = _members[admission.operator];
         if (state.member) {
             index = state.index;
-            aggregate = _subtract(aggregate, state.operator.blsKeyHash, formerKey);
+            aggregate = _subtract(aggregate, state.blsKeyHash, formerKey);
             _forget(state, setId);
         } else {
             if (formerKey.length != 0) revert InvalidPointLength(0, formerKey.length);
             index = _freeIndex();
             // forge-lint: disable-next-line(incorrect-shift)
             _taken |= 1 << index;
-            state.index = index;
-            state.member = true;
         }
         SetCheckpoint storage set = _sets[setId];
         set.totalWeight += weight;
         set.count += 1;
         _validUntil[index] = admission.validUntil;
-        _history[index].push(MemberCheckpoint({blsKeyHash: admission.blsKeyHash, fromSetId: setId, weight: weight}));
+        _record(index, admission.blsKeyHash, setId, weight);
         VersionUse storage use = _versionUse[admission.pcr0Hash];
         use.count += 1;
         uint32 image = use.number;
         if (image == 0) {
-            _images.push(admission.pcr0Hash);
-            // Governance lists images one by one.
-            // forge-lint: disable-next-line(unsafe-typecast)
-            image = uint32(_images.length);
+            image = ++_imageCount;
             use.number = image;
+            _images[image] = admission.pcr0Hash;
         }
         _keys[admission.blsKeyHash] = KeyRecord({operator: admission.operator, image: image});
-        state.operator = Operator({
-            owner: admission.operator,
+        _members[admission.operator] = MemberState({
             blsKeyHash: admission.blsKeyHash,
-            weight: weight,
-            pcr0Hash: admission.pcr0Hash,
             configHash: admission.configHash,
             tlsKeyHash: admission.tlsKeyHash,
             bootId: admission.bootId,
-            admittedAt: ChainBlock.number(),
-            validUntil: admission.validUntil,
-            exitAt: 0
+            weight: weight,
+            admittedAt: SafeCast.toUint48(ChainBlock.number()),
+            validUntil: SafeCast.toUint48(admission.validUntil),
+            exitAt: 0,
+            index: index,
+            member: true
         });
         return (index, BlsVerifier.add(aggregate, key));
     }
@@ -225,13 +234,13 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         returns (bytes memory)
     {
         MemberState storage state = _members[operator];
-        aggregate = _subtract(aggregate, state.operator.blsKeyHash, key);
+        aggregate = _subtract(aggregate, state.blsKeyHash, key);
         _forget(state, setId);
         uint8 index = state.index;
         // forge-lint: disable-next-line(incorrect-shift)
         _taken &= ~(1 << index);
         _validUntil[index] = 0;
-        _history[index].push(MemberCheckpoint({blsKeyHash: 0, fromSetId: setId, weight: 0}));
+        _record(index, 0, setId, 0);
         state.member = false;
         emit IOperatorRegistry.OperatorRemoved(operator, setId, index, reason);
         return aggregate;
@@ -241,8 +250,8 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     /// it was made in this block and so has never been in force, else a copy of it. Keys stay as they are.
     function _lowerWeight(address operator, uint96 weight) internal returns (uint64 setId, uint96 totalWeight) {
         MemberState storage state = _members[operator];
-        uint96 difference = state.operator.weight - weight;
-        state.operator.weight = weight;
+        uint96 difference = state.weight - weight;
+        state.weight = weight;
         if (!state.member) return (0, 0);
 
         setId = _setHead.latestSetId;
@@ -256,10 +265,10 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         totalWeight = _sets[setId].totalWeight - difference;
         _sets[setId].totalWeight = totalWeight;
 
-        MemberCheckpoint[] storage history = _history[state.index];
-        MemberCheckpoint storage last = history[history.length - 1];
+        uint8 index = state.index;
+        MemberCheckpoint storage last = _history[index][_checkpoints[index] - 1];
         if (last.fromSetId == setId) last.weight = weight;
-        else history.push(MemberCheckpoint({blsKeyHash: last.blsKeyHash, fromSetId: setId, weight: weight}));
+        else _record(index, last.blsKeyHash, setId, weight);
     }
 
     /// @dev Opens the next set as a copy of the latest one.
@@ -310,6 +319,29 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     function _liveWeight() internal view returns (uint256 weight, uint256 count) {
         SetCheckpoint storage set = _sets[_setHead.latestSetId];
         return (set.totalWeight, set.count);
+    }
+
+    /// @dev An operator's row as it is shown; all zero if it is not registered.
+    function _operator(address account) internal view returns (Operator memory result) {
+        MemberState memory state = _members[account];
+        if (state.blsKeyHash == 0) return result;
+        return Operator({
+            owner: account,
+            blsKeyHash: state.blsKeyHash,
+            weight: state.weight,
+            pcr0Hash: _imageOf(state.blsKeyHash),
+            configHash: state.configHash,
+            tlsKeyHash: state.tlsKeyHash,
+            bootId: state.bootId,
+            admittedAt: state.admittedAt,
+            validUntil: state.validUntil,
+            exitAt: state.exitAt
+        });
+    }
+
+    /// @dev The image that a key was admitted under.
+    function _imageOf(bytes32 blsKeyHash) internal view returns (bytes32 pcr0Hash) {
+        return _images[_keys[blsKeyHash].image];
     }
 
     function _latestSetId() internal view returns (uint64) {
@@ -396,20 +428,26 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
 
     /// @dev What stood at an index in a set. Searched from the end: certificates are about recent sets.
     function _memberAt(uint64 setId, uint256 index) private view returns (MemberCheckpoint memory member) {
-        MemberCheckpoint[] storage history = _history[index];
-        for (uint256 i = history.length; i != 0; --i) {
+        mapping(uint256 => MemberCheckpoint) storage history = _history[index];
+        for (uint256 i = _checkpoints[index]; i != 0; --i) {
             member = history[i - 1];
             if (member.fromSetId <= setId) return member;
         }
         return MemberCheckpoint({blsKeyHash: 0, fromSetId: 0, weight: 0});
     }
 
+    /// @dev Notes what stands at an index from a set on.
+    function _record(uint8 index, bytes32 blsKeyHash, uint64 setId, uint96 weight) private {
+        uint32 position = _checkpoints[index]++;
+        _history[index][position] = MemberCheckpoint({blsKeyHash: blsKeyHash, fromSetId: setId, weight: weight});
+    }
+
     /// @dev Takes a member's weight and image out of the set's sums.
     function _forget(MemberState storage state, uint64 setId) private {
         SetCheckpoint storage set = _sets[setId];
-        set.totalWeight -= state.operator.weight;
+        set.totalWeight -= state.weight;
         set.count -= 1;
-        VersionUse storage use = _versionUse[state.operator.pcr0Hash];
+        VersionUse storage use = _versionUse[_imageOf(state.blsKeyHash)];
         use.count -= 1;
         if (use.count == 0) use.lastSetId = setId - 1;
         if (use.revoked) _revokedMembers -= 1;

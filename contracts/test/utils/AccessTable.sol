@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {AttestationEvidence, IChallengeVerifier, SecretsProof} from "../../src/interfaces/IChallenges.sol";
 import {
     Certificate,
     EnclaveAdmission,
@@ -22,8 +23,30 @@ import {
     StateCommit,
     Task
 } from "../../src/interfaces/INewton.sol";
+import {IResultVerifier, ResultOutcome} from "../../src/interfaces/IResultVerifier.sol";
+import {ISlasher} from "../../src/interfaces/ISlasher.sol";
 import {PolicySuite} from "./PolicySuite.sol";
 import {vm} from "./Vm.sol";
+
+/// @dev One of two functions with the same name: only an interface of its own tells them apart.
+interface IAttestationEquivocation {
+    function challengeEquivocation(
+        AttestationEvidence calldata,
+        PolicyAttestation calldata,
+        Certificate calldata,
+        uint256
+    ) external returns (uint8);
+}
+
+interface ICommitEquivocation {
+    function challengeEquivocation(
+        StateCommit calldata,
+        Certificate calldata,
+        StateCommit calldata,
+        Certificate calldata,
+        uint256
+    ) external returns (uint8);
+}
 
 /// @dev Who may call what: the roles, a world in which each can do what it may, and a row for each function.
 abstract contract AccessTable is PolicySuite {
@@ -43,6 +66,7 @@ abstract contract AccessTable is PolicySuite {
         Versions, // the contracts among themselves
         Policies,
         Data,
+        Challenges,
         Stranger
     }
 
@@ -73,8 +97,6 @@ abstract contract AccessTable is PolicySuite {
     address internal constant PAUSER = address(0x9A05);
     address internal constant LISTED = address(0x115D);
 
-    address[] internal targets;
-    string[] internal names;
     address[] internal accounts;
     Row[] internal rows;
     Exception[] internal exceptions;
@@ -88,26 +110,6 @@ abstract contract AccessTable is PolicySuite {
 
     function setUp() public override {
         super.setUp();
-        targets = [
-            address(clients),
-            address(data),
-            address(policies),
-            address(commits),
-            address(versions),
-            address(operators),
-            address(keys),
-            address(tasks)
-        ];
-        names = [
-            "PolicyClientRegistry",
-            "PolicyDataRegistry",
-            "PolicyRegistry",
-            "StateCommitRegistry",
-            "EnclaveVersionRegistry",
-            "OperatorRegistry",
-            "KeyRegistry",
-            "TaskManager"
-        ];
         _world();
         accounts = [
             GOVERNANCE,
@@ -125,16 +127,18 @@ abstract contract AccessTable is PolicySuite {
             address(versions),
             address(policies),
             address(data),
+            address(challenges),
             STRANGER
         ];
-        for (uint256 i = 0; i < targets.length; ++i) {
-            _commonRows(targets[i]);
+        for (uint256 i = 0; i < proxies.length; ++i) {
+            _commonRows(proxies[i]);
         }
         _listRows();
         _policyRows();
         _operatorRows();
         _governanceRows();
         _taskRows();
+        _challengeRows();
     }
 
     // ---------------------------------------------------------------------------------------------------- the world
@@ -166,12 +170,12 @@ abstract contract AccessTable is PolicySuite {
         _submit(_commit(keccak256("root 1")));
 
         vm.startPrank(GOVERNANCE);
-        for (uint256 i = 0; i < targets.length; ++i) {
-            _send(targets[i], abi.encodeWithSignature("transferOwnership(address)", HEIR));
-            if (_isPausable(targets[i])) _send(targets[i], abi.encodeCall(IPausableByRole.setPauser, (PAUSER)));
+        for (uint256 i = 0; i < proxies.length; ++i) {
+            _send(proxies[i], abi.encodeWithSignature("transferOwnership(address)", HEIR));
+            if (_isPausable(proxies[i])) _send(proxies[i], abi.encodeCall(IPausableByRole.setPauser, (PAUSER)));
         }
         for (uint256 i = 1; i < 3; ++i) {
-            IAllowlistGuard list = IAllowlistGuard(targets[i]);
+            IAllowlistGuard list = IAllowlistGuard(proxies[i]);
             list.setTemplateRegistrationPermissionless(false);
             list.setInstanceDeploymentPermissionless(false);
             list.setTemplateAuthor(AUTHOR, true);
@@ -225,6 +229,8 @@ abstract contract AccessTable is PolicySuite {
             call = abi.encodeWithSignature("initialize(address,address,uint64,uint32)", STRANGER, STRANGER, 1, 1);
         } else if (target == address(operators)) {
             call = abi.encodeWithSignature("initialize(address,uint64,uint64,uint64)", STRANGER, 1, 1, 1);
+        } else if (target == address(challenges)) {
+            call = abi.encodeWithSignature("initialize(address,address)", STRANGER, STRANGER);
         }
         _row(target, "initialize", call, 0, abi.encodeWithSignature("InvalidInitialization()"));
         rows[rows.length - 1].named = false;
@@ -232,7 +238,7 @@ abstract contract AccessTable is PolicySuite {
 
     function _listRows() internal {
         for (uint256 i = 1; i < 3; ++i) {
-            address target = targets[i];
+            address target = proxies[i];
             _owned(
                 target,
                 "setTemplateRegistrationPermissionless",
@@ -385,6 +391,13 @@ abstract contract AccessTable is PolicySuite {
             _bit(Role.Versions),
             abi.encodePacked(IOperatorRegistry.NotVersionRegistry.selector)
         );
+        _row(
+            address(operators),
+            "slashOperator",
+            abi.encodeCall(ISlasher.slashOperator, (signers[0].account, 10)),
+            _bit(Role.Challenges),
+            abi.encodePacked(ISlasher.NotChallengeVerifier.selector)
+        );
         _leavingRows();
     }
 
@@ -509,6 +522,68 @@ abstract contract AccessTable is PolicySuite {
             ANYONE,
             ""
         );
+    }
+
+    /// @dev Honest evidence: what anyone may bring, and nothing comes of it.
+    function _challengeRows() internal {
+        address target = address(challenges);
+        AttestationEvidence memory evidence = _honestEvidence();
+        _row(
+            target,
+            "challengeAttestation",
+            abi.encodeCall(IChallengeVerifier.challengeAttestation, (evidence, new SecretsProof[](0), 64)),
+            ANYONE,
+            ""
+        );
+        _row(
+            target,
+            "challengeResult",
+            abi.encodeCall(IChallengeVerifier.challengeResult, (evidence, REEXECUTION, _outcome(evidence, true), 64)),
+            ANYONE,
+            ""
+        );
+        StateCommit memory commit = _commit(keccak256("root 2"));
+        bytes32 digest = commits.commitDigest(commit);
+        Certificate memory certificate = _certify(digest);
+        bytes memory proof = _outcomeOf(
+            ResultOutcome(STATE_COMMIT, keccak256(abi.encode(commit.sequenceNo, commit.prevStateRoot)), digest, true, 1)
+        );
+        _row(
+            target,
+            "challengeCommit",
+            abi.encodeCall(IChallengeVerifier.challengeCommit, (commit, certificate, REEXECUTION, proof, 64)),
+            ANYONE,
+            ""
+        );
+        _row(
+            target,
+            "challengeEquivocation",
+            abi.encodeCall(
+                IAttestationEquivocation.challengeEquivocation,
+                (evidence, evidence.attestation, evidence.certificate, 64)
+            ),
+            ANYONE,
+            ""
+        );
+        _row(
+            target,
+            "challengeEquivocation",
+            abi.encodeCall(ICommitEquivocation.challengeEquivocation, (commit, certificate, commit, certificate, 64)),
+            ANYONE,
+            ""
+        );
+        _owned(
+            target,
+            "setResultVerifier",
+            abi.encodeCall(IChallengeVerifier.setResultVerifier, (REEXECUTION, IResultVerifier(STRANGER)))
+        );
+    }
+
+    function _honestEvidence() internal returns (AttestationEvidence memory evidence) {
+        bytes32 taskId;
+        (taskId, evidence.task) = _createTask(CLIENT, Intent(STRANGER, CLIENT, 2, "", block.chainid, ""));
+        evidence.attestation = _attest(taskId, evidence.task);
+        evidence.certificate = _certify(tasks.attestationDigest(evidence.attestation));
     }
 
     // --------------------------------------------------------------------------------------------------------- tools

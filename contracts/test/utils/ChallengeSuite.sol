@@ -14,7 +14,6 @@ import {
     PolicyTemplate,
     Task
 } from "../../src/interfaces/INewton.sol";
-import {ResultOutcome} from "../../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../../src/libraries/Ids.sol";
 import {Suite} from "./Suite.sol";
 import {vm} from "./Vm.sol";
@@ -24,9 +23,6 @@ import {vm} from "./Vm.sol";
 abstract contract ChallengeSuite is Suite {
     uint256 internal constant ALL = 64;
     uint256 internal constant THIRD_ABSENT = 4;
-    uint8 internal constant REEXECUTION = 1;
-    uint8 internal constant EVALUATION = 1;
-    uint8 internal constant STATE_COMMIT = 2;
 
     bytes32 internal dataTemplateId;
     bytes32 internal dataInstanceId;
@@ -118,11 +114,6 @@ abstract contract ChallengeSuite is Suite {
         _sign(evidence, 0);
     }
 
-    /// @dev The same task's attestation, for a test to spoil and sign.
-    function _copy(AttestationEvidence memory evidence) internal pure returns (AttestationEvidence memory) {
-        return abi.decode(abi.encode(evidence), (AttestationEvidence));
-    }
-
     function _sign(AttestationEvidence memory evidence, uint256 nonSigners) internal view {
         evidence.certificate = _certify(tasks.attestationDigest(evidence.attestation), nonSigners);
     }
@@ -133,25 +124,6 @@ abstract contract ChallengeSuite is Suite {
 
     function _noProofs() internal pure returns (SecretsProof[] memory) {
         return new SecretsProof[](0);
-    }
-
-    /// @dev The word of the whole current set about an attestation's result.
-    function _outcome(AttestationEvidence memory evidence, bool correct) internal view returns (bytes memory) {
-        PolicyAttestation memory inputs = _copy(evidence).attestation;
-        bytes32[] memory outputs = new bytes32[](inputs.data.length);
-        for (uint256 i = 0; i < outputs.length; ++i) {
-            outputs[i] = inputs.data[i].outputHash;
-            inputs.data[i].outputHash = 0;
-        }
-        bytes32 result = keccak256(abi.encode(inputs.evaluationResultHash, outputs));
-        inputs.evaluationResultHash = 0;
-        return _outcomeOf(
-            ResultOutcome(EVALUATION, keccak256(abi.encode(inputs)), result, correct, evidence.task.rulesVersion)
-        );
-    }
-
-    function _outcomeOf(ResultOutcome memory outcome) internal view returns (bytes memory) {
-        return abi.encode(outcome.correct, _certify(reexecution.outcomeDigest(outcome)));
     }
 
     // ------------------------------------------------------------------------------------------------------- verdicts

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IChallengeVerifier} from "../../src/interfaces/IChallenges.sol";
+import {AttestationEvidence, IChallengeVerifier} from "../../src/interfaces/IChallenges.sol";
 import {
     ArtifactRef,
     Certificate,
@@ -16,9 +16,10 @@ import {
     IPolicyRegistry,
     IStateCommitRegistry,
     ITaskManager,
+    PolicyAttestation,
     StateCommit
 } from "../../src/interfaces/INewton.sol";
-import {IEnclaveReexecutionVerifier} from "../../src/interfaces/IResultVerifier.sol";
+import {IEnclaveReexecutionVerifier, ResultOutcome} from "../../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../../src/libraries/Ids.sol";
 import {TestBls} from "./TestBls.sol";
 import {vm} from "./Vm.sol";
@@ -47,6 +48,9 @@ abstract contract Suite {
     uint64 internal constant MAX_ADMISSION = 30 days;
     uint64 internal constant ACTIVATION_DELAY = 5;
     bytes32 internal constant CONFIG = keccak256("config");
+    uint8 internal constant REEXECUTION = 1;
+    uint8 internal constant EVALUATION = 1;
+    uint8 internal constant STATE_COMMIT = 2;
 
     IPolicyClientRegistry internal clients;
     IPolicyDataRegistry internal data;
@@ -60,6 +64,10 @@ abstract contract Suite {
     ITaskManager internal tasks;
     IChallengeVerifier internal challenges;
     IEnclaveReexecutionVerifier internal reexecution;
+
+    /// @dev Every contract of the set, in order of deployment.
+    address[] internal proxies;
+    string[] internal proxyNames;
 
     bytes32 internal pcr0Hash;
     bytes internal aggregateKey;
@@ -99,33 +107,33 @@ abstract contract Suite {
 
     function _deployAll() internal {
         uint64 nonce = vm.getNonce(address(this));
-        address[10] memory proxies;
+        address[10] memory expected;
         for (uint64 i = 0; i < 10; ++i) {
-            proxies[i] = vm.computeCreateAddress(address(this), nonce + 10 + i);
+            expected[i] = vm.computeCreateAddress(address(this), nonce + 10 + i);
         }
-        clients = IPolicyClientRegistry(proxies[0]);
-        data = IPolicyDataRegistry(proxies[1]);
-        policies = IPolicyRegistry(proxies[2]);
-        commits = IStateCommitRegistry(proxies[3]);
-        versions = IEnclaveVersionRegistry(proxies[4]);
-        operators = IOperatorRegistry(proxies[5]);
-        certificates = ICertificateVerifier(proxies[5]);
-        keys = IKeyRegistry(proxies[6]);
-        tasks = ITaskManager(proxies[7]);
-        challenges = IChallengeVerifier(proxies[8]);
-        reexecution = IEnclaveReexecutionVerifier(proxies[9]);
+        clients = IPolicyClientRegistry(expected[0]);
+        data = IPolicyDataRegistry(expected[1]);
+        policies = IPolicyRegistry(expected[2]);
+        commits = IStateCommitRegistry(expected[3]);
+        versions = IEnclaveVersionRegistry(expected[4]);
+        operators = IOperatorRegistry(expected[5]);
+        certificates = ICertificateVerifier(expected[5]);
+        keys = IKeyRegistry(expected[6]);
+        tasks = ITaskManager(expected[7]);
+        challenges = IChallengeVerifier(expected[8]);
+        reexecution = IEnclaveReexecutionVerifier(expected[9]);
 
         address[10] memory code = [
-            _create("PolicyClientRegistry", ""),
-            _create("PolicyDataRegistry", abi.encode(clients, commits)),
-            _create("PolicyRegistry", abi.encode(clients, data, commits)),
-            _create("StateCommitRegistry", abi.encode(operators, versions, policies, data)),
-            _create("EnclaveVersionRegistry", abi.encode(operators)),
-            _create("OperatorRegistry", abi.encode(versions, commits, challenges)),
-            _create("KeyRegistry", abi.encode(operators, commits)),
-            _create("TaskManager", abi.encode(policies, commits, operators, operators, versions)),
-            _create("ChallengeVerifier", abi.encode(tasks, policies, data, commits, versions, operators, operators)),
-            _create("EnclaveReexecutionVerifier", abi.encode(operators, operators, commits))
+            _implement("PolicyClientRegistry", ""),
+            _implement("PolicyDataRegistry", abi.encode(clients, commits)),
+            _implement("PolicyRegistry", abi.encode(clients, data, commits)),
+            _implement("StateCommitRegistry", abi.encode(operators, versions, policies, data)),
+            _implement("EnclaveVersionRegistry", abi.encode(operators)),
+            _implement("OperatorRegistry", abi.encode(versions, commits, challenges)),
+            _implement("KeyRegistry", abi.encode(operators, commits)),
+            _implement("TaskManager", abi.encode(policies, commits, operators, operators, versions)),
+            _implement("ChallengeVerifier", abi.encode(tasks, policies, data, commits, versions, operators, operators)),
+            _implement("EnclaveReexecutionVerifier", abi.encode(operators, operators, commits))
         ];
         bytes[10] memory calls = [
             abi.encodeWithSignature("initialize(address)", GOVERNANCE),
@@ -148,8 +156,15 @@ abstract contract Suite {
             abi.encodeWithSignature("initialize(address)", GOVERNANCE)
         ];
         for (uint256 i = 0; i < 10; ++i) {
-            require(_create("NewtonProxy", abi.encode(code[i], calls[i])) == proxies[i], "address");
+            require(_create("NewtonProxy", abi.encode(code[i], calls[i])) == expected[i], "address");
+            proxies.push(expected[i]);
         }
+    }
+
+    /// @dev What stands behind the next proxy.
+    function _implement(string memory name, bytes memory arguments) private returns (address) {
+        proxyNames.push(name);
+        return _create(name, arguments);
     }
 
     /// @dev From the compiler's artifacts: `new` would put every contract's code into every test's.
@@ -297,6 +312,32 @@ abstract contract Suite {
         Certificate memory certificate = _certify(commits.commitDigest(commit));
         commits.commitStateRoot(commit, certificate, new bytes[](0));
         _next(1);
+    }
+
+    // ---------------------------------------------------------------------------------------------------- challenges
+
+    /// @dev The word of the whole latest set about an attestation's result.
+    function _outcome(AttestationEvidence memory evidence, bool correct) internal view returns (bytes memory) {
+        PolicyAttestation memory inputs = _copy(evidence).attestation;
+        bytes32[] memory outputs = new bytes32[](inputs.data.length);
+        for (uint256 i = 0; i < outputs.length; ++i) {
+            outputs[i] = inputs.data[i].outputHash;
+            inputs.data[i].outputHash = 0;
+        }
+        bytes32 result = keccak256(abi.encode(inputs.evaluationResultHash, outputs));
+        inputs.evaluationResultHash = 0;
+        return _outcomeOf(
+            ResultOutcome(EVALUATION, keccak256(abi.encode(inputs)), result, correct, evidence.task.rulesVersion)
+        );
+    }
+
+    function _outcomeOf(ResultOutcome memory outcome) internal view returns (bytes memory) {
+        return abi.encode(outcome.correct, _certify(reexecution.outcomeDigest(outcome)));
+    }
+
+    /// @dev The same task's attestation, for a test to spoil and sign.
+    function _copy(AttestationEvidence memory evidence) internal pure returns (AttestationEvidence memory) {
+        return abi.decode(abi.encode(evidence), (AttestationEvidence));
     }
 
     // ------------------------------------------------------------------------------------------------------ policies

@@ -17,6 +17,14 @@ interface Vm {
         Extcodecopy
     }
 
+    struct DirEntry {
+        string errorMessage;
+        string path;
+        uint64 depth;
+        bool isDir;
+        bool isSymlink;
+    }
+
     struct ChainInfo {
         uint256 forkId;
         uint256 chainId;
@@ -72,6 +80,9 @@ interface Vm {
     function getCode(string calldata artifact) external view returns (bytes memory);
     function getDeployedCode(string calldata artifact) external view returns (bytes memory);
     function readFile(string calldata path) external view returns (string memory);
+    function readDir(string calldata path, uint64 maxDepth) external view returns (DirEntry[] memory entries);
+    function indexOf(string calldata text, string calldata key) external pure returns (uint256);
+    function parseJsonKeys(string calldata json, string calldata key) external pure returns (string[] memory);
     function projectRoot() external view returns (string memory);
     function parseJson(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonBytesArray(string calldata json, string calldata key) external pure returns (bytes[] memory);
