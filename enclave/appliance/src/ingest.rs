@@ -53,7 +53,7 @@ pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
                 }
                 match rejected {
                     None => {
-                        tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted")
+                        tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted");
                     }
                     Some(reason) => tracing::warn!(entry = %entry.key, reason, "rejected"),
                 }

@@ -68,7 +68,7 @@ impl<'a> Evaluation<'a> {
             query,
             task: row.task().map_err(|e| state(&e))?,
             intent: row.intent().map_err(|e| state(&e))?,
-            wasm_args: row.wasm_args.clone(),
+            wasm_args: row.wasm_args,
             snapshot,
         })
     }

@@ -153,7 +153,7 @@ fn verify(
     };
     let [pcr0, pcr1, pcr2] = trust.pcrs;
     let verifier = Verifier {
-        root: trust.root.clone(),
+        root: trust.root,
         policy: PcrPolicy::image(pcr0, pcr1, pcr2).with(16, trust.pcr16),
         max_age_ms: Some(300_000),
         unsigned: if trust.accept_unsigned {

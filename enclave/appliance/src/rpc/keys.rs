@@ -22,7 +22,7 @@ pub(super) struct AttestationQuery {
 }
 
 /// A document over the caller's nonce, and the keys that it binds.
-pub(super) fn attestation(app: &Appliance, query: AttestationQuery) -> Result<Value, RpcError> {
+pub(super) fn attestation(app: &Appliance, query: &AttestationQuery) -> Result<Value, RpcError> {
     if query.nonce.is_empty() || query.nonce.len() > 64 {
         return Err(RpcError::invalid_param("nonce", "1 to 64 bytes"));
     }
@@ -46,7 +46,10 @@ pub(super) struct AdmissionQuery {
 }
 
 /// Everything the operator registry wants to see of this boot: keys, proof of possession, document.
-pub(super) fn admission_request(app: &Appliance, query: AdmissionQuery) -> Result<Value, RpcError> {
+pub(super) fn admission_request(
+    app: &Appliance,
+    query: &AdmissionQuery,
+) -> Result<Value, RpcError> {
     running(app)?;
     let authority = app.authority();
     let (_, _, document) = document(app, None)?;
@@ -111,7 +114,7 @@ pub(super) struct ShareSubmission {
 }
 
 /// Takes a share that its holder sealed to this boot's ephemeral key.
-pub(super) fn submit_share(app: &Appliance, share: ShareSubmission) -> Result<Value, RpcError> {
+pub(super) fn submit_share(app: &Appliance, share: &ShareSubmission) -> Result<Value, RpcError> {
     if share.ciphertext.len() > 256 {
         return Err(RpcError::invalid_param(
             "ciphertext",
@@ -152,6 +155,7 @@ pub(super) fn epoch_vote(app: &Appliance) -> Result<Value, RpcError> {
     }))
 }
 
+#[derive(Clone, Copy)]
 pub(super) enum Domain {
     Secrets,
     Privacy,

@@ -227,7 +227,7 @@ pub(super) static METHODS: &[Method] = &[
             ("config_hash", Hash, "keccak256(PCR16)"),
         ],
         errors: &[],
-        serve: serve!(|app, query: keys::AttestationQuery| keys::attestation(&app, query)),
+        serve: serve!(|app, query: keys::AttestationQuery| keys::attestation(&app, &query)),
     },
     Method {
         name: "newt_getAdmissionRequest",
@@ -243,7 +243,7 @@ pub(super) static METHODS: &[Method] = &[
             ("proof_of_possession", Bytes, "EIP-2537 form"),
         ],
         errors: &[AwaitingSecret, Halted],
-        serve: serve!(|app, query: keys::AdmissionQuery| keys::admission_request(&app, query)),
+        serve: serve!(|app, query: keys::AdmissionQuery| keys::admission_request(&app, &query)),
     },
     Method {
         name: "newt_getSecretShares",
@@ -271,7 +271,7 @@ pub(super) static METHODS: &[Method] = &[
         ],
         result: &[("missing", Integer, "shares still needed")],
         errors: &[InvalidRequest, SecretMismatch],
-        serve: serve!(|app, share: keys::ShareSubmission| keys::submit_share(&app, share)),
+        serve: serve!(|app, share: keys::ShareSubmission| keys::submit_share(&app, &share)),
     },
     Method {
         name: "newt_getKeyEpochVote",
