@@ -14,13 +14,15 @@ import {
     Operator,
     OperatorSet
 } from "./interfaces/INewton.sol";
+import {ISlasher} from "./interfaces/ISlasher.sol";
 import {BlsVerifier} from "./libraries/BlsVerifier.sol";
 import {ChainBlock} from "./libraries/ChainBlock.sol";
+import {ChallengeLib} from "./libraries/ChallengeLib.sol";
 import {Digests} from "./libraries/Digests.sol";
 
 /// @notice Who may sign: the allow-list, admissions of enclave boots, and the sets they make up.
 /// @dev An operator is known by its owner's address. Weight for quorum purposes is the one it was admitted with.
-contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegistry {
+contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegistry, ISlasher {
     // OperatorRemoved.reason
     uint8 private constant RETIRED = 1;
     uint8 private constant EXITED = 2;
@@ -30,6 +32,8 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     IEnclaveVersionRegistry private immutable VERSIONS;
     IStateCommitRegistry private immutable COMMITS;
+    /// @dev The only one that may slash.
+    address private immutable CHALLENGES;
 
     uint64 private _exitDelay;
     uint64 private _admissionTimelock;
@@ -42,11 +46,12 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     mapping(address operator => uint96) private _allowed;
     mapping(bytes32 digest => uint64) private _approvedAt;
 
-    constructor(IEnclaveVersionRegistry versions, IStateCommitRegistry commits)
+    constructor(IEnclaveVersionRegistry versions, IStateCommitRegistry commits, address challenges)
         EIP712("Newton Enclave Admission", "1")
     {
         VERSIONS = versions;
         COMMITS = commits;
+        CHALLENGES = challenges;
     }
 
     /// @notice Called once, inside the proxy's constructor.
@@ -159,6 +164,30 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         _invalidateVersion(pcr0Hash);
     }
 
+    /// @inheritdoc ISlasher
+    function slashOperator(address operator, uint8 percent) external returns (uint96 slashed) {
+        if (msg.sender != CHALLENGES) revert NotChallengeVerifier(msg.sender);
+        if (percent == 0 || percent > 100) revert InvalidPercent(percent);
+        if (!isSlashable(operator)) revert OperatorNotSlashable(operator);
+        // The weight of the next admission falls too, or a new boot would undo it.
+        uint96 allowed = _allowed[operator];
+        uint96 ofAllowed = ChallengeLib.share(allowed, percent);
+        if (_isCounted(operator)) _registeredWeight -= ofAllowed;
+        _allowed[operator] = allowed - ofAllowed;
+        emit OperatorAllowed(operator, allowed - ofAllowed);
+
+        uint96 weight = _members[operator].operator.weight;
+        slashed = ChallengeLib.share(weight, percent);
+        weight -= slashed;
+        (uint64 setId, uint96 totalWeight) = _lowerWeight(operator, weight);
+        emit OperatorSlashed(operator, setId, slashed, weight, totalWeight);
+    }
+
+    /// @inheritdoc ISlasher
+    function challengeVerifier() external view returns (address) {
+        return CHALLENGES;
+    }
+
     /// @inheritdoc IOperatorRegistry
     function allowedWeight(address operator) external view returns (uint96) {
         return _allowed[operator];
@@ -176,7 +205,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     /// @inheritdoc IOperatorRegistry
     function operatorOfKey(bytes32 blsKeyHash) external view returns (address) {
-        return _operatorOfKey[blsKeyHash];
+        return _keys[blsKeyHash].operator;
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -212,6 +241,12 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     /// @inheritdoc IOperatorRegistry
     function maxAdmissionSeconds() external view returns (uint64) {
         return _maxAdmissionSeconds;
+    }
+
+    /// @inheritdoc ISlasher
+    function isSlashable(address operator) public view returns (bool) {
+        Operator storage row = _members[operator].operator;
+        return row.owner != address(0) && (row.weight != 0 || _allowed[operator] != 0);
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -266,7 +301,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     {
         bytes32 keyHash = keccak256(blsPublicKey);
         if (keyHash != admission.blsKeyHash) revert KeyHashMismatch(admission.blsKeyHash, keyHash);
-        if (_operatorOfKey[keyHash] != address(0)) revert KeyAlreadyUsed(keyHash);
+        if (_keys[keyHash].operator != address(0)) revert KeyAlreadyUsed(keyHash);
         bytes32 docHash = keccak256(document);
         if (docHash != admission.docHash) revert DocumentMismatch(admission.docHash, docHash);
         uint64 timestamp = uint64(block.timestamp);
@@ -309,7 +344,8 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         Operator storage row = _members[operator].operator;
         if (row.validUntil <= block.timestamp) return EXPIRED;
         if (!VERSIONS.wasActiveAt(row.pcr0Hash, ChainBlock.number() + 1)) return VERSION_NOT_ACTIVE;
-        if (_allowed[operator] == 0) return NOT_ALLOWED;
+        // Also when slashing left nothing of the weight: a member without weight only counts as a signer.
+        if (_allowed[operator] == 0 || row.weight == 0) return NOT_ALLOWED;
         revert NotPrunable(operator);
     }
 

@@ -11,13 +11,33 @@ import {
     StateCommit,
     Task
 } from "../src/interfaces/INewton.sol";
-import {Suite} from "./utils/Suite.sol";
+import {AttestationEvidence} from "../src/interfaces/IChallenges.sol";
+import {ChallengeSuite} from "./utils/ChallengeSuite.sol";
+import {PolicySuite} from "./utils/PolicySuite.sol";
 import {vm} from "./utils/Vm.sol";
+
+/// @dev What the example vault does, unguarded.
+contract OpenVault {
+    event Withdrawn(address indexed token, address indexed to, uint256 amount, address indexed by);
+
+    receive() external payable {}
+
+    function withdraw(address to, uint256 amount) external {
+        emit Withdrawn(address(0), to, amount, msg.sender);
+        (bool ok,) = to.call{value: amount}("");
+        require(ok, "call");
+    }
+}
+
+interface IVault {
+    function namePolicyInstance(bytes32 policyInstanceId) external;
+    function withdraw(address to, uint256 amount, PolicyAttestation calldata, Certificate calldata) external;
+}
 
 /// @dev Gas of whole transactions, intrinsic gas and calldata included (foundry.toml isolates the calls of every
 /// test); written to snapshots/. DA references are 250 bytes, as a certificate of one blob; documents are
 /// 4,500 bytes without zeros, as those of the Nitro module.
-contract GasTest is Suite {
+contract GasTest is PolicySuite {
     string private constant GROUP = "transactions";
 
     /// @dev commitStateRoot, whoever signed, and with three members absent.
@@ -92,6 +112,41 @@ contract GasTest is Suite {
         _below(gas, 262_000, "respondToTask");
     }
 
+    /// @dev What a guarded call costs more than the same call without a guard, calldata included.
+    function test_gas_client() public {
+        _joinMany(10);
+        address user = address(0x05E4);
+        IVault vault = IVault(_create("PolicyVault", abi.encode(user, tasks, policies, commits, certificates)));
+        _claim(address(vault), user);
+        bytes32 dataTemplateId = _registerDataTemplate("a");
+        bytes32 templateId = _registerTemplate(_one(dataTemplateId));
+        vm.startPrank(DEPLOYER);
+        data.deployInstance(address(vault), dataTemplateId, "{}", 100, true);
+        bytes32 instanceId = policies.deployInstance(address(vault), templateId, "{}", 100, true);
+        vm.stopPrank();
+        _next(1);
+        vm.prank(user);
+        vault.namePolicyInstance(instanceId);
+        OpenVault open = new OpenVault();
+        vm.deal(address(vault), 10 ether);
+        vm.deal(address(open), 10 ether);
+        vm.deal(AUTHOR, 1 ether);
+
+        Intent memory intent = _intent();
+        (intent.from, intent.to, intent.data, intent.functionSignature) = (user, AUTHOR, "", "");
+        (bytes32 taskId, Task memory task) = _createTask(address(vault), intent);
+        PolicyAttestation memory attestation = _attest(taskId, task);
+        Certificate memory certificate = _certify(tasks.attestationDigest(attestation));
+        vm.prank(user);
+        vault.withdraw(AUTHOR, 1 ether, attestation, certificate);
+        uint256 guarded = vm.snapshotGasLastCall(GROUP, "PolicyVault.withdraw, 10 of 10 sign, 1 data instance");
+        vm.prank(user);
+        open.withdraw(AUTHOR, 1 ether);
+        uint256 unguarded = vm.snapshotGasLastCall(GROUP, "the same withdrawal without a policy");
+        vm.snapshotValue(GROUP, "direct use in a PolicyClient, above the call", guarded - unguarded);
+        _below(guarded - unguarded, 200_000, "direct use");
+    }
+
     function test_gas_leaf() public {
         _joinMany(1);
         LeafProof memory proof;
@@ -133,6 +188,26 @@ contract GasTest is Suite {
         proof = _possession(boot);
         operators.readmit(boot.key, proof, admission, _filled(4500), aggregateKey, former.key, certificate);
         vm.snapshotGasLastCall(GROUP, "readmit by certificate, document of 4500 bytes");
+    }
+
+    /// @dev EIP-170; the larger ones stand close to it.
+    function test_code_sizes() public {
+        string[8] memory names = [
+            "EnclaveVersionRegistry",
+            "KeyRegistry",
+            "OperatorRegistry",
+            "PolicyClientRegistry",
+            "PolicyDataRegistry",
+            "PolicyRegistry",
+            "StateCommitRegistry",
+            "TaskManager"
+        ];
+        for (uint256 i = 0; i < names.length; ++i) {
+            uint256 size = vm.getDeployedCode(string.concat(names[i], ".sol:", names[i])).length;
+            vm.snapshotValue("sizes", names[i], size);
+            vm.assertGe(size, 1000, names[i]);
+            vm.assertLe(size, 24_576, names[i]);
+        }
     }
 
     function _task() private view returns (Task memory task) {
@@ -196,5 +271,36 @@ contract GasTest is Suite {
     /// @dev The goal of each transaction, in gas.
     function _below(uint256 gas, uint256 limit, string memory what) private pure {
         vm.assertLe(gas, limit, what);
+    }
+}
+
+/// @dev What a challenger pays. Ten operators, all of whom signed, one data instance.
+contract ChallengeGasTest is ChallengeSuite {
+    string private constant GROUP = "transactions";
+
+    function setUp() public override {
+        super.setUp();
+        for (uint256 i = 3; i < 10; ++i) {
+            _join(string.concat("operator ", vm.toString(i)), 100);
+        }
+    }
+
+    function test_gas_challenges() public {
+        AttestationEvidence memory evidence = _honest();
+        challenges.challengeAttestation(evidence, _noProofs(), ALL);
+        vm.snapshotGasLastCall(GROUP, "challengeAttestation, nothing wrong, 10 signers looked at");
+        evidence.attestation.data[0].wasmHash = keccak256("other");
+        _sign(evidence, 0);
+        challenges.challengeAttestation(evidence, _noProofs(), 1);
+        uint256 gas = vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 1 signer slashed");
+        vm.assertLe(gas, 465_000, "row check");
+        _next(1);
+        challenges.challengeAttestation(evidence, _noProofs(), ALL);
+        vm.snapshotGasLastCall(GROUP, "challengeAttestation, wrong WASM, 9 further signers slashed");
+        _next(1);
+        evidence.attestation.evaluationResultHash = keccak256("false");
+        _sign(evidence, 0);
+        challenges.challengeResult(evidence, REEXECUTION, _outcome(evidence, false), 1);
+        vm.snapshotGasLastCall(GROUP, "challengeResult by re-execution, 1 signer slashed");
     }
 }

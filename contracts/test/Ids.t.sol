@@ -10,6 +10,7 @@ import {
     StateCommit,
     Task
 } from "../src/interfaces/INewton.sol";
+import {ResultOutcome} from "../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../src/libraries/Ids.sol";
 import {Suite} from "./utils/Suite.sol";
 import {vm} from "./utils/Vm.sol";
@@ -128,6 +129,15 @@ contract IdsTest is Suite {
             KeyEpoch memory value = abi.decode(_encoded("keyEpochs", i), (KeyEpoch));
             (bool ok, bytes memory digest) = scope.staticcall(abi.encodeCall(keys.keyEpochDigest, (value)));
             _same(ok, digest, "keyEpochs", i);
+        }
+    }
+
+    function test_result_outcome_digests() public {
+        _place(address(reexecution));
+        for (uint256 i = 0; i < _count("resultOutcomes"); ++i) {
+            ResultOutcome memory value = abi.decode(_encoded("resultOutcomes", i), (ResultOutcome));
+            (bool ok, bytes memory digest) = scope.staticcall(abi.encodeCall(reexecution.outcomeDigest, (value)));
+            _same(ok, digest, "resultOutcomes", i);
         }
     }
 

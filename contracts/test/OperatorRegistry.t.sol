@@ -611,6 +611,8 @@ contract OperatorRegistryTest is Suite {
         certificates.verifyCertificate(DIGEST, certificate, 6667, 1, 100);
     }
 
+    /// @dev Five admissions a run: fewer runs than elsewhere.
+    /// forge-config: default.fuzz.runs = 128
     function testFuzz_quorum_is_two_thirds_of_the_weight(uint256 bitmap, uint16[5] memory weights) public {
         uint256 total;
         for (uint256 i = 0; i < 5; ++i) {

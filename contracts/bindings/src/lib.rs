@@ -1,6 +1,7 @@
 //! Rust bindings and deployment of the contracts.
 //!
-//! [`abi`] is generated from `contracts/src/interfaces/INewton.sol`, the one file that all contracts implement. By default
+//! [`abi`] is generated from `contracts/src/interfaces/INewton.sol`, the one file that all contracts implement, and the two
+//! beside it that have no imports. By default
 //! this crate is types only (`alloy-sol-types`), so that the enclave can use it. The feature `deploy` adds
 //! `Instance` types over a provider and the module `deploy`, which puts the whole set on a chain.
 
@@ -16,6 +17,26 @@ pub mod abi {
     alloy::sol!(
         #[sol(rpc, all_derives)]
         "../src/interfaces/INewton.sol"
+    );
+    #[cfg(not(feature = "deploy"))]
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        "../src/interfaces/ISlasher.sol"
+    );
+    #[cfg(feature = "deploy")]
+    alloy::sol!(
+        #[sol(rpc, all_derives)]
+        "../src/interfaces/ISlasher.sol"
+    );
+    #[cfg(not(feature = "deploy"))]
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        "../src/interfaces/IResultVerifier.sol"
+    );
+    #[cfg(feature = "deploy")]
+    alloy::sol!(
+        #[sol(rpc, all_derives)]
+        "../src/interfaces/IResultVerifier.sol"
     );
 }
 

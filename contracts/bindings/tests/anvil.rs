@@ -21,7 +21,7 @@ async fn from_deployment_to_an_answer_on_chain() {
     let deployment = deploy(&chain.provider, owner, &config, &support::out_dir())
         .await
         .unwrap();
-    assert_eq!(deployment.steps.len(), 16);
+    assert_eq!(deployment.steps.len(), 20);
     assert_eq!(deployment.owner, owner);
     for step in &deployment.steps {
         println!("{:<30} {:>9} gas", step.name, step.gas);

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-const CONTRACTS: [&str; 8] = [
+const CONTRACTS: [&str; 10] = [
+    "ChallengeVerifier",
+    "EnclaveReexecutionVerifier",
     "EnclaveVersionRegistry",
     "KeyRegistry",
     "OperatorRegistry",

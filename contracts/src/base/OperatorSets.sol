@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {ISignerHistory} from "../interfaces/IChallenges.sol";
 import {
     Certificate,
     EnclaveAdmission,
@@ -17,7 +18,7 @@ import {ChainBlock} from "../libraries/ChainBlock.sol";
 /// @dev A member has an index (its bit in a certificate) that it keeps while it is a member; each index has a history, so
 /// that a set of n members costs a change of one, not n. Only the hash of the aggregate key is stored: callers bring the
 /// key. A set is in force from the block after it was made; of several made in one block only the last ever is.
-abstract contract OperatorSets is ICertificateVerifier {
+abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     /// @dev A set's two words.
     struct SetCheckpoint {
         bytes32 aggregateKeyHash;
@@ -27,7 +28,7 @@ abstract contract OperatorSets is ICertificateVerifier {
         uint16 count;
     }
 
-    /// @dev What stands at an index from a set on; weight zero means nobody.
+    /// @dev What stands at an index from a set on; no key means nobody. A member may be slashed down to weight zero.
     struct MemberCheckpoint {
         bytes32 blsKeyHash;
         uint64 fromSetId;
@@ -45,6 +46,13 @@ abstract contract OperatorSets is ICertificateVerifier {
         uint64 lastSetId; // last set that held one, once none is left
         uint16 count; // members in the latest set
         bool revoked;
+        uint32 number; // position in _images, counted from 1
+    }
+
+    /// @dev Whose key it is or was, and the number of the image it was admitted under: one word, kept for good.
+    struct KeyRecord {
+        address operator;
+        uint32 image;
     }
 
     /// @dev cleanFrom is the first set without revoked members, in force from the block after cleanSince; until then
@@ -71,7 +79,9 @@ abstract contract OperatorSets is ICertificateVerifier {
     mapping(uint256 index => MemberCheckpoint[]) private _history;
     mapping(bytes32 pcr0Hash => VersionUse) private _versionUse;
     mapping(address operator => MemberState) internal _members;
-    mapping(bytes32 blsKeyHash => address) internal _operatorOfKey;
+    mapping(bytes32 blsKeyHash => KeyRecord) internal _keys;
+    /// @dev Images that operators were ever admitted under, by pcr0Hash.
+    bytes32[] private _images;
 
     /// @inheritdoc ICertificateVerifier
     function verifyCertificate(
@@ -82,6 +92,28 @@ abstract contract OperatorSets is ICertificateVerifier {
         uint64 maxSetAge
     ) external view returns (uint256) {
         return _verifyCertificate(digest, certificate, quorumBps, minSigners, maxSetAge);
+    }
+
+    /// @inheritdoc ISignerHistory
+    function verifySigners(bytes32 digest, Certificate calldata certificate) external view returns (uint256 signers) {
+        uint64 setId = certificate.setId;
+        if (setId > _setHead.latestSetId) revert UnknownSet(setId);
+        bytes memory key;
+        (key,, signers) = _signersKey(setId, _sets[setId], certificate);
+        if (signers == 0) revert TooFewSigners(1, 0);
+        if (!BlsVerifier.verify(digest, key, certificate.signature)) revert InvalidSignature(digest);
+    }
+
+    /// @inheritdoc ISignerHistory
+    function memberAt(uint64 setId, uint8 index)
+        external
+        view
+        returns (address operator, bytes32 blsKeyHash, bytes32 pcr0Hash)
+    {
+        blsKeyHash = _memberAt(setId, index).blsKeyHash;
+        if (blsKeyHash == 0) return (operator, blsKeyHash, pcr0Hash);
+        KeyRecord memory record = _keys[blsKeyHash];
+        return (record.operator, blsKeyHash, _images[record.image - 1]);
     }
 
     function __OperatorSets_init() internal {
@@ -101,27 +133,37 @@ abstract contract OperatorSets is ICertificateVerifier {
         SetCheckpoint memory set = _sets[setId];
         _requireUsable(setId, set, maxSetAge);
 
-        bytes32 keyHash = keccak256(certificate.aggregateKey);
-        if (keyHash != set.aggregateKeyHash) revert AggregateKeyMismatch(set.aggregateKeyHash, keyHash);
-        bytes memory key = certificate.aggregateKey;
-        signedWeight = set.totalWeight;
-        uint256 signers = set.count;
-        if (certificate.nonSignerBitmap != 0) {
-            (bytes memory absentKey, uint256 absentWeight, uint256 absent) =
-                _nonSigners(setId, certificate.nonSignerBitmap, certificate.nonSignerKeys);
-            signedWeight -= absentWeight;
-            signers -= absent;
-            key = BlsVerifier.add(key, BlsVerifier.negate(absentKey));
-        } else if (certificate.nonSignerKeys.length != 0) {
-            revert NonSignerKeysLength(0, certificate.nonSignerKeys.length);
-        }
-
+        (bytes memory key, uint256 weight, uint256 signers) = _signersKey(setId, set, certificate);
+        signedWeight = weight;
         if (signers < minSigners || signers == 0) revert TooFewSigners(minSigners, signers);
         if (
             signedWeight * 3 < uint256(set.totalWeight) * 2
                 || (quorumBps > 6667 && signedWeight * 10_000 < uint256(set.totalWeight) * quorumBps)
         ) revert QuorumNotReached(signedWeight, set.totalWeight, quorumBps);
         if (!BlsVerifier.verify(digest, key, certificate.signature)) revert InvalidSignature(digest);
+    }
+
+    /// @dev The sum of the signers' keys, their weight and their number. Nothing of it is believed from the certificate but
+    /// who did not sign.
+    function _signersKey(uint64 setId, SetCheckpoint memory set, Certificate calldata certificate)
+        private
+        view
+        returns (bytes memory key, uint256 weight, uint256 signers)
+    {
+        bytes32 keyHash = keccak256(certificate.aggregateKey);
+        if (keyHash != set.aggregateKeyHash) revert AggregateKeyMismatch(set.aggregateKeyHash, keyHash);
+        key = certificate.aggregateKey;
+        weight = set.totalWeight;
+        signers = set.count;
+        if (certificate.nonSignerBitmap != 0) {
+            (bytes memory absentKey, uint256 absentWeight, uint256 absent) =
+                _nonSigners(setId, certificate.nonSignerBitmap, certificate.nonSignerKeys);
+            weight -= absentWeight;
+            signers -= absent;
+            key = BlsVerifier.add(key, BlsVerifier.negate(absentKey));
+        } else if (certificate.nonSignerKeys.length != 0) {
+            revert NonSignerKeysLength(0, certificate.nonSignerKeys.length);
+        }
     }
 
     /// @dev Puts an admitted key into set `setId` and returns the operator's index and the new aggregate key.
@@ -151,8 +193,17 @@ abstract contract OperatorSets is ICertificateVerifier {
         set.count += 1;
         _validUntil[index] = admission.validUntil;
         _history[index].push(MemberCheckpoint({blsKeyHash: admission.blsKeyHash, fromSetId: setId, weight: weight}));
-        _versionUse[admission.pcr0Hash].count += 1;
-        _operatorOfKey[admission.blsKeyHash] = admission.operator;
+        VersionUse storage use = _versionUse[admission.pcr0Hash];
+        use.count += 1;
+        uint32 image = use.number;
+        if (image == 0) {
+            _images.push(admission.pcr0Hash);
+            // Governance lists images one by one.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            image = uint32(_images.length);
+            use.number = image;
+        }
+        _keys[admission.blsKeyHash] = KeyRecord({operator: admission.operator, image: image});
         state.operator = Operator({
             owner: admission.operator,
             blsKeyHash: admission.blsKeyHash,
@@ -184,6 +235,31 @@ abstract contract OperatorSets is ICertificateVerifier {
         state.member = false;
         emit IOperatorRegistry.OperatorRemoved(operator, setId, index, reason);
         return aggregate;
+    }
+
+    /// @dev Lowers the weight an operator signs with. If it is a member, the set of this block follows: the latest one if
+    /// it was made in this block and so has never been in force, else a copy of it. Keys stay as they are.
+    function _lowerWeight(address operator, uint96 weight) internal returns (uint64 setId, uint96 totalWeight) {
+        MemberState storage state = _members[operator];
+        uint96 difference = state.operator.weight - weight;
+        state.operator.weight = weight;
+        if (!state.member) return (0, 0);
+
+        setId = _setHead.latestSetId;
+        SetCheckpoint storage latest = _sets[setId];
+        if (latest.createdAtBlock != ChainBlock.number()) {
+            setId = _nextSetId();
+            SetCheckpoint storage copy = _sets[setId];
+            (copy.aggregateKeyHash, copy.earliestValidUntil) = (latest.aggregateKeyHash, latest.earliestValidUntil);
+            if (_revokedMembers != 0) _raiseCleanFrom(setId + 1);
+        }
+        totalWeight = _sets[setId].totalWeight - difference;
+        _sets[setId].totalWeight = totalWeight;
+
+        MemberCheckpoint[] storage history = _history[state.index];
+        MemberCheckpoint storage last = history[history.length - 1];
+        if (last.fromSetId == setId) last.weight = weight;
+        else history.push(MemberCheckpoint({blsKeyHash: last.blsKeyHash, fromSetId: setId, weight: weight}));
     }
 
     /// @dev Opens the next set as a copy of the latest one.
@@ -262,12 +338,12 @@ abstract contract OperatorSets is ICertificateVerifier {
         uint256 found;
         for (uint256 index = 0; index < MAX_MEMBERS && found < set.count; ++index) {
             MemberCheckpoint memory member = _memberAt(setId, index);
-            if (member.weight == 0) continue;
+            if (member.blsKeyHash == 0) continue;
             result.members[found++] = OperatorSetMember({
                 // Below MAX_MEMBERS.
                 // forge-lint: disable-next-line(unsafe-typecast)
                 index: uint8(index),
-                operator: _operatorOfKey[member.blsKeyHash],
+                operator: _keys[member.blsKeyHash].operator,
                 blsKeyHash: member.blsKeyHash,
                 weight: member.weight
             });
@@ -279,7 +355,7 @@ abstract contract OperatorSets is ICertificateVerifier {
         SetHead memory head = _setHead;
         if (setId > head.latestSetId) revert UnknownSet(setId);
         uint64 number = ChainBlock.number();
-        if (set.count == 0) revert EmptySet(setId);
+        if (set.count == 0 || set.totalWeight == 0) revert EmptySet(setId);
         if (set.createdAtBlock >= number) revert SetNotInForceYet(setId, set.createdAtBlock);
         if (setId != head.latestSetId) {
             // Made in the same block as its successor, it never was in force.
@@ -302,7 +378,7 @@ abstract contract OperatorSets is ICertificateVerifier {
             uint8 index = _lowestBit(rest);
             rest &= rest - 1;
             MemberCheckpoint memory member = _memberAt(setId, index);
-            if (member.weight == 0) revert NonSignerNotMember(index);
+            if (member.blsKeyHash == 0) revert NonSignerNotMember(index);
             uint256 start = count * BlsVerifier.G2_LENGTH;
             if (keys.length < start + BlsVerifier.G2_LENGTH) {
                 revert NonSignerKeysLength(start + BlsVerifier.G2_LENGTH, keys.length);

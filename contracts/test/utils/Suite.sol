@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IChallengeVerifier} from "../../src/interfaces/IChallenges.sol";
 import {
     ArtifactRef,
     Certificate,
@@ -17,6 +18,7 @@ import {
     ITaskManager,
     StateCommit
 } from "../../src/interfaces/INewton.sol";
+import {IEnclaveReexecutionVerifier} from "../../src/interfaces/IResultVerifier.sol";
 import {Ids} from "../../src/libraries/Ids.sol";
 import {TestBls} from "./TestBls.sol";
 import {vm} from "./Vm.sol";
@@ -56,6 +58,8 @@ abstract contract Suite {
     ICertificateVerifier internal certificates;
     IKeyRegistry internal keys;
     ITaskManager internal tasks;
+    IChallengeVerifier internal challenges;
+    IEnclaveReexecutionVerifier internal reexecution;
 
     bytes32 internal pcr0Hash;
     bytes internal aggregateKey;
@@ -95,9 +99,9 @@ abstract contract Suite {
 
     function _deployAll() internal {
         uint64 nonce = vm.getNonce(address(this));
-        address[8] memory proxies;
-        for (uint64 i = 0; i < 8; ++i) {
-            proxies[i] = vm.computeCreateAddress(address(this), nonce + 8 + i);
+        address[10] memory proxies;
+        for (uint64 i = 0; i < 10; ++i) {
+            proxies[i] = vm.computeCreateAddress(address(this), nonce + 10 + i);
         }
         clients = IPolicyClientRegistry(proxies[0]);
         data = IPolicyDataRegistry(proxies[1]);
@@ -108,18 +112,22 @@ abstract contract Suite {
         certificates = ICertificateVerifier(proxies[5]);
         keys = IKeyRegistry(proxies[6]);
         tasks = ITaskManager(proxies[7]);
+        challenges = IChallengeVerifier(proxies[8]);
+        reexecution = IEnclaveReexecutionVerifier(proxies[9]);
 
-        address[8] memory code = [
+        address[10] memory code = [
             _create("PolicyClientRegistry", ""),
             _create("PolicyDataRegistry", abi.encode(clients, commits)),
             _create("PolicyRegistry", abi.encode(clients, data, commits)),
             _create("StateCommitRegistry", abi.encode(operators, versions, policies, data)),
             _create("EnclaveVersionRegistry", abi.encode(operators)),
-            _create("OperatorRegistry", abi.encode(versions, commits)),
+            _create("OperatorRegistry", abi.encode(versions, commits, challenges)),
             _create("KeyRegistry", abi.encode(operators, commits)),
-            _create("TaskManager", abi.encode(policies, commits, operators, operators, versions))
+            _create("TaskManager", abi.encode(policies, commits, operators, operators, versions)),
+            _create("ChallengeVerifier", abi.encode(tasks, policies, data, commits, versions, operators, operators)),
+            _create("EnclaveReexecutionVerifier", abi.encode(operators, operators, commits))
         ];
-        bytes[8] memory calls = [
+        bytes[10] memory calls = [
             abi.encodeWithSignature("initialize(address)", GOVERNANCE),
             abi.encodeWithSignature("initialize(address,bool,bool)", GOVERNANCE, true, true),
             abi.encodeWithSignature("initialize(address,bool,bool)", GOVERNANCE, true, true),
@@ -135,9 +143,11 @@ abstract contract Suite {
                 "initialize(address,uint64,uint64,uint64)", GOVERNANCE, EXIT_DELAY, TIMELOCK, MAX_ADMISSION
             ),
             abi.encodeWithSignature("initialize(address)", GOVERNANCE),
+            abi.encodeWithSignature("initialize(address)", GOVERNANCE),
+            abi.encodeWithSignature("initialize(address,address)", GOVERNANCE, reexecution),
             abi.encodeWithSignature("initialize(address)", GOVERNANCE)
         ];
-        for (uint256 i = 0; i < 8; ++i) {
+        for (uint256 i = 0; i < 10; ++i) {
             require(_create("NewtonProxy", abi.encode(code[i], calls[i])) == proxies[i], "address");
         }
     }

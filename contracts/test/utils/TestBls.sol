@@ -39,8 +39,12 @@ library TestBls {
         return _multiply(hashToG1(message, POSSESSION_SUITE), secretKey);
     }
 
-    /// @dev hash_to_curve of RFC 9380, written out plainly.
     function hashToG1(bytes32 message, bytes memory tag) internal view returns (bytes memory) {
+        return hashToG1(abi.encodePacked(message), tag);
+    }
+
+    /// @dev hash_to_curve of RFC 9380, written out plainly.
+    function hashToG1(bytes memory message, bytes memory tag) internal view returns (bytes memory) {
         bytes memory suffix = abi.encodePacked(tag, uint8(tag.length));
         bytes32 b0 = sha256(abi.encodePacked(bytes32(0), bytes32(0), message, uint16(128), uint8(0), suffix));
         bytes32 b1 = sha256(abi.encodePacked(b0, uint8(1), suffix));

@@ -1,6 +1,6 @@
 //! One chain's loop: follow, ingest, commit, vote (design 2.3–2.5).
 //!
-//! Two tasks share an engine: [`follow`] applies blocks and commits, [`ingest`] fetches and judges. Both only ever do
+//! Two tasks share an engine: [`follow`] applies blocks and commits, [`ingest()`] fetches and judges. Both only ever do
 //! steps that may be repeated, so an error of one round is logged and the next round goes on, except for a fault that
 //! [`StateError::is_fatal`] names: that halts the appliance.
 

@@ -10,7 +10,7 @@ use newton_types::abi::{
     IOperatorRegistry::IOperatorRegistryEvents as Operator,
     IPolicyClientRegistry::IPolicyClientRegistryEvents as Client,
     IPolicyDataRegistry::IPolicyDataRegistryEvents as Data,
-    IPolicyRegistry::IPolicyRegistryEvents as Policy,
+    IPolicyRegistry::IPolicyRegistryEvents as Policy, ISlasher::ISlasherEvents as Slasher,
     IStateCommitRegistry::IStateCommitRegistryEvents as Commit,
     ITaskManager::ITaskManagerEvents as Task,
 };
@@ -55,7 +55,10 @@ pub fn decode(contracts: &Contracts, log: &Log) -> Result<Option<RegistryEvent>,
     } else if at == contracts.task_manager {
         read::<Task>(log, topic)?.map(task)
     } else if at == contracts.operator_registry {
-        read::<Operator>(log, topic)?.map(operator)
+        match read::<Operator>(log, topic)? {
+            Some(event) => Some(operator(event)),
+            None => read::<Slasher>(log, topic)?.map(slasher),
+        }
     } else if at == contracts.enclave_version_registry {
         read::<Version>(log, topic)?.map(version)
     } else if at == contracts.key_registry {
@@ -321,6 +324,16 @@ fn operator(event: Operator) -> Decoded {
     }))
 }
 
+fn slasher(event: Slasher) -> Decoded {
+    let Slasher::OperatorSlashed(e) = event;
+    Ok(Some(RegistryEvent::OperatorSlashed {
+        operator: e.operator,
+        set_id: e.setId,
+        weight: e.weight.to(),
+        total_weight: e.totalWeight.to(),
+    }))
+}
+
 fn version(event: Version) -> Decoded {
     Ok(Some(match event {
         Version::VersionProposed(e) => {
@@ -471,9 +484,10 @@ mod tests {
             IAllowlistGuard::IAllowlistGuardEvents as Allow,
             IPausableByRole::IPausableByRoleEvents as Pause,
         };
-        let of: [(u8, &[[u8; 32]]); 10] = [
+        let of: [(u8, &[[u8; 32]]); 11] = [
             (1, Version::SELECTORS),
             (2, Operator::SELECTORS),
+            (2, Slasher::SELECTORS),
             (3, Key::SELECTORS),
             (4, Commit::SELECTORS),
             (5, Client::SELECTORS),
@@ -533,6 +547,24 @@ mod tests {
             (Address::repeat_byte(0x21), 256)
         );
         assert_eq!(admission, admitted.admission);
+
+        let slashed = abi::ISlasher::OperatorSlashed {
+            operator: Address::repeat_byte(0x21),
+            setId: 8,
+            slashed: alloy_primitives::Uint::from(10u128),
+            weight: alloy_primitives::Uint::from(90u128),
+            totalWeight: alloy_primitives::Uint::from(290u128),
+        };
+        let event = read_event(2, &slashed).unwrap().unwrap();
+        assert_eq!(
+            event,
+            RegistryEvent::OperatorSlashed {
+                operator: Address::repeat_byte(0x21),
+                set_id: 8,
+                weight: 90,
+                total_weight: 290,
+            }
+        );
 
         let proposed = abi::IEnclaveVersionRegistry::VersionProposed {
             pcr0Hash: b(1),

@@ -255,6 +255,8 @@ pub enum ComponentLimit {
     Output,
     /// Bytes of one random request.
     Random,
+    /// Bytes that are copied out of a component in one call.
+    Copied,
 }
 
 impl fmt::Display for ComponentLimit {
@@ -268,6 +270,7 @@ impl fmt::Display for ComponentLimit {
             Self::HttpResponse => "HTTP response (bytes)",
             Self::Output => "output (bytes)",
             Self::Random => "random request (bytes)",
+            Self::Copied => "bytes copied in one call",
         })
     }
 }

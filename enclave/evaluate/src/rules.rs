@@ -24,6 +24,8 @@ pub struct RuleLimits {
     pub http_body_bytes: u64,
     /// Bytes of the string one component run may return.
     pub output_bytes: u64,
+    /// Bytes copied out of a component in one call, as the engine counts them.
+    pub copied_bytes: u64,
     /// Bytes of one random request, and the fuel each 32 bytes of randomness cost.
     pub random_bytes: u64,
     /// Bytes of `wasm_args`.
@@ -46,6 +48,7 @@ impl RuleLimits {
                 http_requests: 50,
                 http_body_bytes: 1 << 20,
                 output_bytes: 4 << 20,
+                copied_bytes: 16 << 20,
                 random_bytes: 1 << 20,
                 wasm_args_bytes: 1 << 20,
                 document_bytes: 1 << 20,

@@ -296,6 +296,32 @@ fn http_has_its_limits() {
 }
 
 #[test]
+fn output_has_its_limit() {
+    // The last two are more than is copied out of a component at all.
+    for (bytes, limit, allowed) in [
+        ((4 << 20) + 1, ComponentLimit::Output, 4 << 20),
+        ((16 << 20) + 1, ComponentLimit::Copied, 16 << 20),
+        (100 << 20, ComponentLimit::Copied, 16 << 20),
+    ] {
+        assert_eq!(
+            run(components::long(bytes)).unwrap_err(),
+            EvaluateError::ComponentLimitExceeded {
+                instance: INSTANCE,
+                limit,
+                allowed
+            },
+            "{bytes}"
+        );
+    }
+    // Spaces up to the limit are read; they are no JSON.
+    let error = run(components::long(4 << 20)).unwrap_err();
+    assert!(
+        matches!(error, EvaluateError::InvalidJson { .. }),
+        "{error}"
+    );
+}
+
+#[test]
 fn precompiled_components_are_the_same_on_every_run() {
     let evaluator = Evaluator::new(MachineLimits::default()).unwrap();
     let other = Evaluator::new(MachineLimits::default()).unwrap();

@@ -232,6 +232,14 @@ pub enum RegistryEvent {
         earliest_valid_until: u64,
         aggregate_key: Bytes,
     },
+    /// The weight an operator signs with fell; `set_id` is 0 if it is in no set, else the set has it from the next block on
+    /// and is otherwise as the one before.
+    OperatorSlashed {
+        operator: Address,
+        set_id: u64,
+        weight: u128,
+        total_weight: u128,
+    },
     SetsInvalidated {
         first_clean_set_id: u64,
         pcr0_hash: B256,

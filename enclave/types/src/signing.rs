@@ -1,4 +1,4 @@
-//! Digests that are signed: EIP-712 over the structures of [`crate::abi`] (`docs/protocol.md` §3, §5, §6).
+//! Digests that are signed: EIP-712 over the structures of [`crate::abi`] (`docs/protocol.md` §3, §5, §6, §12).
 
 use std::borrow::Cow;
 
@@ -34,6 +34,11 @@ pub fn enclave_admission_digest(scope: Scope, admission: &abi::EnclaveAdmission)
 /// Digest of a key epoch's public face; `scope.contract` is the KeyRegistry.
 pub fn key_epoch_digest(scope: Scope, epoch: &abi::KeyEpoch) -> B256 {
     epoch.eip712_signing_hash(&domain("Newton Key Registry", scope))
+}
+
+/// Digest of the outcome of a re-execution; `scope.contract` is the EnclaveReexecutionVerifier.
+pub fn result_outcome_digest(scope: Scope, outcome: &abi::ResultOutcome) -> B256 {
+    outcome.eip712_signing_hash(&domain("Newton Result Verification", scope))
 }
 
 /// The 32 bytes that a proof of possession signs under the POP domain; `scope.contract` is the OperatorRegistry.
@@ -105,6 +110,7 @@ mod tests {
             abi::PolicyAttestation::eip712_encode_type(),
             abi::EnclaveAdmission::eip712_encode_type(),
             abi::KeyEpoch::eip712_encode_type(),
+            abi::ResultOutcome::eip712_encode_type(),
             abi::Intent::eip712_encode_type(),
             OwnerCall::eip712_encode_type(),
         ] {

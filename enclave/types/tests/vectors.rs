@@ -221,6 +221,13 @@ fn vectors() -> Value {
         secretsPublicKey: word("secrets"),
         privacyPublicKey: word("privacy"),
     };
+    let outcome = |i: u8| abi::ResultOutcome {
+        subject: i % 2 + 1,
+        inputsHash: word(&format!("inputs{i}")),
+        resultHash: word(&format!("result{i}")),
+        correct: i >= 2,
+        rulesVersion: short(&format!("rules{i}")),
+    };
     json!({
         "absent": ABSENT,
         "scope": { "chainId": scope.chain_id, "verifyingContract": scope.contract },
@@ -233,6 +240,7 @@ fn vectors() -> Value {
         "attestations": (0..4).map(|i| digest(attestation(i).abi_encode(), signing::policy_attestation_digest(scope, &attestation(i)))).collect::<Vec<_>>(),
         "admissions": [digest(admission.abi_encode(), signing::enclave_admission_digest(scope, &admission))],
         "keyEpochs": [digest(epoch.abi_encode(), signing::key_epoch_digest(scope, &epoch))],
+        "resultOutcomes": (0..4).map(|i| digest(outcome(i).abi_encode(), signing::result_outcome_digest(scope, &outcome(i)))).collect::<Vec<_>>(),
         "possession": {
             "owner": address("operator"), "blsKeyHash": word("bls"),
             "message": signing::proof_of_possession_message(scope, address("operator"), word("bls")),

@@ -27,6 +27,8 @@ pub struct Inputs {
     pub firmware: DebianPackage,
     /// QEMU's build system, a Python wheel.
     pub meson: Pinned,
+    /// The compiler of components in Python, a Python wheel.
+    pub componentize_py: Pinned,
     /// The vsock daemon, a crate.
     pub vhost_device_vsock: Pinned,
 }
@@ -101,6 +103,10 @@ impl Inputs {
             (&inputs.kernel.package, &inputs.kernel.sha256),
             (&inputs.firmware.package, &inputs.firmware.sha256),
             (&inputs.meson.package, &inputs.meson.sha256),
+            (
+                &inputs.componentize_py.package,
+                &inputs.componentize_py.sha256,
+            ),
             (
                 &inputs.vhost_device_vsock.package,
                 &inputs.vhost_device_vsock.sha256,

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{e2e, image, suite};
+use newton_xtask::{e2e, gas, image, suite};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -44,11 +44,19 @@ enum Task {
         #[arg(long, hide = true, value_name = "PART")]
         mutate: Option<Mutation>,
     },
+    /// Read the sources without running them: formatting, lints, documentation, dependencies
+    Lint,
     /// Run every test: unit, contracts, end to end over the image, reproduction of its measurements
     Test {
         /// Leave out what needs the image
         #[arg(long)]
         quick: bool,
+    },
+    /// Measure what the contracts cost and how large they are, beside the design's goals
+    Gas {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Build and start everything: image, chain, contracts, DA store, host relay, enclave; and show it at work
     #[command(disable_help_flag = true)]
@@ -69,6 +77,15 @@ fn main() -> ExitCode {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn finish(count: suite::Count) -> ExitCode {
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if count.failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 
@@ -115,12 +132,18 @@ fn run(task: Task) -> Result<ExitCode> {
                 return Ok(ExitCode::from(EXIT_DIFFERENT));
             }
         }
+        Task::Lint => return Ok(finish(suite::lint(&setup)?)),
         Task::Test { quick } => {
-            let count = suite::run(&setup, quick)?;
-            println!("{} passed, {} failed", count.passed, count.failed);
-            if count.failed > 0 {
-                return Ok(ExitCode::FAILURE);
+            return Ok(finish(suite::run(&setup, quick)?));
+        }
+        Task::Gas { json } => {
+            let report = gas::measure(&setup)?;
+            if json {
+                print_json(&report)?;
+            } else {
+                report.print();
             }
+            report.require_all()?;
         }
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}

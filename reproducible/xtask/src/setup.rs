@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::lock::Inputs;
 use crate::project::Project;
 
+pub use component_tools::ComponentTools;
 pub use contract_tools::ContractTools;
 pub use qemu::Qemu;
 
@@ -80,11 +81,11 @@ impl Setup {
         contract_tools::install(self)
     }
 
-    /// The folder with `componentize.mjs`, which makes components of JavaScript modules.
+    /// The compilers of data components in JavaScript and Python.
     ///
     /// # Errors
-    /// If its packages cannot be downloaded or do not have the pinned hashes.
-    pub fn component_tools(&self) -> Result<PathBuf> {
+    /// If their packages cannot be downloaded or do not have the pinned hashes.
+    pub fn component_tools(&self) -> Result<ComponentTools> {
         component_tools::install(self)
     }
 

@@ -48,16 +48,7 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Count> {
     let root = setup.project().root().to_owned();
     let contracts = setup.project().path("contracts");
 
-    count.add(whole(
-        "Rust formatting",
-        cargo(&root).args(["fmt", "--all", "--check"]),
-    ));
-    count.add(whole(
-        "Solidity formatting",
-        Command::new(&tools.forge)
-            .args(["fmt", "--check"])
-            .current_dir(&contracts),
-    ));
+    count.add(formatting(&root, &tools, &contracts));
     // One core is busy with the contracts, the other compiles the Rust tests meanwhile. If they do not compile, the suite
     // below says so.
     let compiling = cargo(&root)
@@ -98,6 +89,65 @@ pub fn run(setup: &Setup, quick: bool) -> Result<Count> {
     }
     say(&format!("All of it took {}", seconds(begun.elapsed())));
     Ok(count)
+}
+
+/// What reads the sources without running them: formatting, lints, documentation, dependencies.
+///
+/// # Errors
+/// Only if this machine cannot be set up.
+pub fn lint(setup: &Setup) -> Result<Count> {
+    setup.packages()?;
+    let tools = setup.contract_tools()?;
+    let root = setup.project().root().to_owned();
+    let mut count = formatting(&root, &tools, &setup.project().path("contracts"));
+    count.add(whole(
+        "Clippy",
+        cargo(&root).args([
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            "newton-e2e/run,newton-appliance/process",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    ));
+    count.add(whole(
+        "Documentation",
+        cargo(&root)
+            .args(["doc", "--quiet", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    ));
+    let deny = cargo(&root)
+        .args(["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if deny.is_ok_and(|status| status.success()) {
+        count.add(whole(
+            "Dependencies: licences, bans, sources",
+            cargo(&root).args(["deny", "check", "licenses", "bans", "sources"]),
+        ));
+    } else {
+        say("NOT CHECKED: dependencies, since `cargo install cargo-deny` was not done here");
+    }
+    Ok(count)
+}
+
+fn formatting(root: &Path, tools: &ContractTools, contracts: &Path) -> Count {
+    let mut count = whole(
+        "Rust formatting",
+        cargo(root).args(["fmt", "--all", "--check"]),
+    );
+    count.add(whole(
+        "Solidity formatting",
+        Command::new(&tools.forge)
+            .args(["fmt", "--check"])
+            .current_dir(contracts),
+    ));
+    count
 }
 
 /// The suites that need the image: end to end over QEMU, and its reproduction.

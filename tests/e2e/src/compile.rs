@@ -1,11 +1,12 @@
 //! Compiling what a world is made of.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use newton_xtask::setup::{ContractTools, Setup};
 
 /// Compiles `contracts/` with the pinned tools and gives back the folder of artifacts. Forge compiles only what changed.
@@ -55,20 +56,27 @@ pub fn process_appliance(setup: &Setup) -> Result<PathBuf> {
     Ok(target.join("debug/newton-appliance"))
 }
 
-/// Builds a JavaScript component of `tests/examples/` to `out`.
+/// Builds the component of an example that is written in JavaScript or Python to `out`.
 ///
 /// # Errors
 /// With the compiler's output, if it does not build.
-pub fn javascript_component(setup: &Setup, source: &str, out: &Path) -> Result<()> {
+pub fn component(setup: &Setup, source: &str, out: &Path) -> Result<()> {
     let tools = setup.component_tools()?;
     let project = setup.project();
-    let output = Command::new("node")
-        .arg(tools.join("componentize.mjs"))
-        .arg(project.path(source))
-        .arg(project.path("tests/examples/spend-limit/component/wit/newton-provider.wit"))
-        .arg(out)
+    let wit = project.path("tests/examples/spend-limit/component/wit/newton-provider.wit");
+    let path = project.path(source);
+    let mut command = match path.extension().and_then(OsStr::to_str) {
+        Some("js") => tools.javascript(&path, &wit, out),
+        Some("py") => {
+            let folder = path.parent().context("a source without a folder")?;
+            let name = path.file_stem().and_then(OsStr::to_str);
+            tools.python(folder, name.context("a source without a name")?, &wit, out)
+        }
+        _ => bail!("{source} is neither JavaScript nor Python"),
+    };
+    let output = command
         .output()
-        .context("starting node")?;
+        .with_context(|| format!("the compiler of {source}"))?;
     ensure!(
         output.status.success(),
         "{source} does not build:\n{}{}",

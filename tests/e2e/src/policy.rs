@@ -39,12 +39,12 @@ impl Example {
         Self::read(dir, "spend_limit.allow", &wasm)
     }
 
-    /// `tests/examples/price-feed` with its component built at `wasm`, asking the server at `url`.
+    /// An example whose component was built at `wasm` and asks the server at `url`.
     ///
     /// # Errors
     /// If a file cannot be read, or the component's params are no JSON object.
-    pub fn price_feed(dir: &Path, wasm: &Path, url: &str) -> Result<Self> {
-        let mut example = Self::read(dir, "price_feed.allow", wasm)?;
+    pub fn asking(dir: &Path, entrypoint: &str, wasm: &Path, url: &str) -> Result<Self> {
+        let mut example = Self::read(dir, entrypoint, wasm)?;
         let mut params: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&example.data_params).context("component.params.json")?;
         params.insert("url".to_owned(), url.into());

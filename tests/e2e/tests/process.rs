@@ -22,7 +22,16 @@ fn simulations_answer_authors_and_owners() {
 
 #[test]
 fn javascript_components_reach_servers_and_the_host_sees_ciphertext() {
+    ask(&components::PRICE_FEED);
+}
+
+#[test]
+fn python_components_reach_servers_and_the_host_sees_ciphertext() {
+    ask(&components::SANCTIONS_LIST);
+}
+
+fn ask(example: &components::Asking) {
     tokio::runtime::Runtime::new()
         .unwrap()
-        .block_on(components::javascript_over_https(Setting::Process));
+        .block_on(components::over_https(Setting::Process, example));
 }

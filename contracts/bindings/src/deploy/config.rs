@@ -125,6 +125,9 @@ mod tests {
         assert!(!main.instance_deployment_permissionless);
         assert!(main.admission_timelock_seconds > 0);
         assert!(main.parameters.min_signers > 1);
+        // Whoever leaves can still be challenged for what it signed last.
+        let windows = main.parameters.response_window + main.parameters.challenge_window;
+        assert!(main.exit_delay_seconds > 12 * windows);
         let test = DeployConfig::for_chain(dir(), 11_155_111).unwrap();
         assert!(
             test.template_registration_permissionless && test.instance_deployment_permissionless

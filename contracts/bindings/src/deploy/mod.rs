@@ -55,6 +55,7 @@ mod init {
             function initialize(address initialOwner, uint64 exitDelay, uint64 admissionTimelock, uint64 maxAdmissionSeconds)
                 external;
         }
+        interface Challenges { function initialize(address initialOwner, address reexecution) external; }
         contract Proxy { constructor(address implementation, bytes initializer); }
     }
 }
@@ -79,6 +80,10 @@ pub struct Addresses {
     pub key_registry: Address,
     /// TaskManager.
     pub task_manager: Address,
+    /// ChallengeVerifier.
+    pub challenge_verifier: Address,
+    /// EnclaveReexecutionVerifier.
+    pub enclave_reexecution_verifier: Address,
 }
 
 /// One contract creation.
@@ -121,7 +126,7 @@ impl Deployment {
 }
 
 /// Contracts in the order of their proxies' nonces.
-const CONTRACTS: [&str; 8] = [
+const CONTRACTS: [&str; 10] = [
     "PolicyClientRegistry",
     "PolicyDataRegistry",
     "PolicyRegistry",
@@ -130,12 +135,14 @@ const CONTRACTS: [&str; 8] = [
     "OperatorRegistry",
     "KeyRegistry",
     "TaskManager",
+    "ChallengeVerifier",
+    "EnclaveReexecutionVerifier",
 ];
 
 /// Deploys the whole set from the artifacts of `forge build` (`contracts/out`) and checks what came of it.
 ///
 /// `provider` must be able to send from `deployer` (a wallet, or an unlocked account of a development node). The owner of
-/// everything is `config.owner`, or the deployer if that is not set. Sends 16 transactions, one after the other, each
+/// everything is `config.owner`, or the deployer if that is not set. Sends 20 transactions, one after the other, each
 /// waited for.
 pub async fn deploy<P: Provider>(
     provider: &P,
@@ -173,7 +180,7 @@ pub async fn deploy<P: Provider>(
         CONTRACTS.into_iter().zip(implementations).zip(
             proxies(&addresses)
                 .into_iter()
-                .zip(initializers(config, owner)),
+                .zip(initializers(config, owner, &addresses)),
         )
     {
         let arguments = init::Proxy::constructorCall {
@@ -291,11 +298,13 @@ fn predicted(deployer: Address, nonce: u64) -> Addresses {
         operator_registry: at(5),
         key_registry: at(6),
         task_manager: at(7),
+        challenge_verifier: at(8),
+        enclave_reexecution_verifier: at(9),
     }
 }
 
 /// The proxies in the order of [`CONTRACTS`].
-fn proxies(a: &Addresses) -> [Address; 8] {
+fn proxies(a: &Addresses) -> [Address; 10] {
     [
         a.policy_client_registry,
         a.policy_data_registry,
@@ -305,11 +314,13 @@ fn proxies(a: &Addresses) -> [Address; 8] {
         a.operator_registry,
         a.key_registry,
         a.task_manager,
+        a.challenge_verifier,
+        a.enclave_reexecution_verifier,
     ]
 }
 
 /// Constructor arguments of the implementations in the order of [`CONTRACTS`]: the contracts each one talks to.
-fn constructors(a: &Addresses) -> [Vec<u8>; 8] {
+fn constructors(a: &Addresses) -> [Vec<u8>; 10] {
     [
         Vec::new(),
         (a.policy_client_registry, a.state_commit_registry).abi_encode_params(),
@@ -327,7 +338,12 @@ fn constructors(a: &Addresses) -> [Vec<u8>; 8] {
         )
             .abi_encode_params(),
         (a.operator_registry,).abi_encode_params(),
-        (a.enclave_version_registry, a.state_commit_registry).abi_encode_params(),
+        (
+            a.enclave_version_registry,
+            a.state_commit_registry,
+            a.challenge_verifier,
+        )
+            .abi_encode_params(),
         (a.operator_registry, a.state_commit_registry).abi_encode_params(),
         (
             a.policy_registry,
@@ -337,11 +353,27 @@ fn constructors(a: &Addresses) -> [Vec<u8>; 8] {
             a.enclave_version_registry,
         )
             .abi_encode_params(),
+        (
+            a.task_manager,
+            a.policy_registry,
+            a.policy_data_registry,
+            a.state_commit_registry,
+            a.enclave_version_registry,
+            a.operator_registry,
+            a.operator_registry,
+        )
+            .abi_encode_params(),
+        (
+            a.operator_registry,
+            a.operator_registry,
+            a.state_commit_registry,
+        )
+            .abi_encode_params(),
     ]
 }
 
 /// Initializer calls in the order of [`CONTRACTS`].
-fn initializers(config: &DeployConfig, owner: Address) -> [Bytes; 8] {
+fn initializers(config: &DeployConfig, owner: Address, a: &Addresses) -> [Bytes; 10] {
     let owned: Bytes = init::Owned::initializeCall {
         initialOwner: owner,
     }
@@ -385,6 +417,10 @@ fn initializers(config: &DeployConfig, owner: Address) -> [Bytes; 8] {
         admissionTimelock: config.admission_timelock_seconds,
         maxAdmissionSeconds: config.max_admission_seconds,
     };
+    let challenges = init::Challenges::initializeCall {
+        initialOwner: owner,
+        reexecution: a.enclave_reexecution_verifier,
+    };
     [
         owned.clone(),
         guarded.clone(),
@@ -393,6 +429,8 @@ fn initializers(config: &DeployConfig, owner: Address) -> [Bytes; 8] {
         versions.abi_encode().into(),
         operators.abi_encode().into(),
         owned.clone(),
+        owned.clone(),
+        challenges.abi_encode().into(),
         owned,
     ]
 }

@@ -16,6 +16,9 @@ alloy::sol! {
     #[sol(rpc)]
     #[allow(missing_docs)]
     interface IOwnable { function owner() external view returns (address); }
+    #[sol(rpc)]
+    #[allow(missing_docs)]
+    interface IResultSeats { function resultVerifier(uint8 proofKind) external view returns (address); }
 }
 
 /// Compares what the chain says with what was asked for.
@@ -146,6 +149,26 @@ pub(super) async fn check<P: Provider>(
         ),
     ] {
         same("OperatorRegistry", what, expected, got)?;
+    }
+    same(
+        "OperatorRegistry",
+        "challengeVerifier",
+        a.challenge_verifier,
+        abi::ISlasher::new(a.operator_registry, provider)
+            .challengeVerifier()
+            .call()
+            .await?,
+    )?;
+
+    // Re-execution by enclaves decides; SP1's seat is empty.
+    let seats = IResultSeats::new(a.challenge_verifier, provider);
+    for (kind, expected) in [(1, a.enclave_reexecution_verifier), (2, Address::ZERO)] {
+        same(
+            "ChallengeVerifier",
+            "resultVerifier",
+            expected,
+            seats.resultVerifier(kind).call().await?,
+        )?;
     }
     Ok(())
 }

@@ -70,6 +70,9 @@ impl Text<'_> {
     (data (i32.const 1024) "{data}")
     (func $recurse (export "recurse") (param i32) (result i32)
       (i32.add (i32.const 1) (call $recurse (i32.add (local.get 0) (i32.const 1)))))
+    ;; Frees what was returned, as real compilers' components do: here by overwriting it.
+    (func (export "free") (param i32)
+      (memory.fill (i32.load (i32.const 4)) (i32.const 0x21) (i32.load (i32.const 8))))
     (func (export "run") (param $ptr i32) (param $len i32) (result i32) {locals}
       (i32.store (i32.const 0) (i32.const 0))
       (i32.store (i32.const 4) (i32.const 1024))
@@ -78,7 +81,7 @@ impl Text<'_> {
       (i32.const 0)))
   (core instance $i (instantiate $main (with "mem" (instance $mem)) {host}))
   (func (export "run") (param "input" string) (result (result string (error string)))
-    (canon lift (core func $i "run") (memory (core memory $mem "memory")) (realloc (core func $mem "realloc")))))"#
+    (canon lift (core func $i "run") (memory (core memory $mem "memory")) (realloc (core func $mem "realloc")) (post-return (core func $i "free")))))"#
         );
         wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
     }
@@ -87,6 +90,21 @@ impl Text<'_> {
 pub fn constant(output: &str) -> Vec<u8> {
     Text {
         output,
+        ..Text::default()
+    }
+    .build()
+}
+
+/// Returns so many spaces.
+pub fn long(bytes: u32) -> Vec<u8> {
+    let pages = bytes.div_ceil(1 << 16);
+    Text {
+        body: &format!(
+            "(drop (memory.grow (i32.const {pages})))
+             (i32.store (i32.const 4) (i32.const 131072))
+             (i32.store (i32.const 8) (i32.const {bytes}))
+             (memory.fill (i32.const 131072) (i32.const 0x20) (i32.const {bytes}))"
+        ),
         ..Text::default()
     }
     .build()

@@ -65,6 +65,7 @@ pub(crate) fn apply(rows: &mut impl RowsMut, event: &ChainEvent) -> Result<(), S
         | RegistryEvent::OperatorAdmitted { .. }
         | RegistryEvent::OperatorRemoved { .. }
         | RegistryEvent::OperatorSetChanged { .. }
+        | RegistryEvent::OperatorSlashed { .. }
         | RegistryEvent::SetsInvalidated { .. }
         | RegistryEvent::ExitRequested { .. }
         | RegistryEvent::ExitCompleted { .. } => operators(rows, at, &event.event),
@@ -321,6 +322,30 @@ fn operators(
             set.earliest_valid_until = *earliest_valid_until;
             set.aggregate_key = aggregate_key.clone();
         }),
+        // In no set: only the next admission's weight fell, which an event of its own says.
+        RegistryEvent::OperatorSlashed { set_id: 0, .. } => Ok(()),
+        RegistryEvent::OperatorSlashed {
+            operator,
+            set_id,
+            weight,
+            total_weight,
+        } => {
+            let former = latest_set(rows)?;
+            change_set(rows, at, *set_id, |set| {
+                // A set that slashing alone made has the keys of the one before and no event of its own that says so.
+                if let (true, Some(former)) = (set.aggregate_key.is_empty(), former) {
+                    set.aggregate_key_hash = former.aggregate_key_hash;
+                    set.aggregate_key = former.aggregate_key;
+                    set.earliest_valid_until = former.earliest_valid_until;
+                }
+                for member in &mut set.members {
+                    if member.operator == *operator {
+                        member.weight = *weight;
+                    }
+                }
+                set.total_weight = *total_weight;
+            })
+        }
         RegistryEvent::SetsInvalidated {
             first_clean_set_id, ..
         } => put(rows, key(Kind::FirstCleanSet, []), first_clean_set_id),
@@ -345,6 +370,14 @@ fn change_operator(
     let mut row = Registry::new(rows).operator(operator)?.unwrap_or_default();
     change(&mut row);
     put(rows, key(Kind::Operator, operator), &row)
+}
+
+fn latest_set(rows: &impl RowsMut) -> Result<Option<OperatorSetRow>, StateError> {
+    let registry = Registry::new(rows);
+    match registry.latest_set_id()? {
+        Some(id) => registry.operator_set(id),
+        None => Ok(None),
+    }
 }
 
 /// Changes a set; its first event makes it a copy of the newest one. So the order of a set's events does not matter.

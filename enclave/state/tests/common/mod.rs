@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod model;
+pub mod steps;
 
 use std::sync::Arc;
 
