@@ -97,6 +97,11 @@ pub struct StateStore {
     pub(crate) config: Arc<ChainConfig>,
 }
 
+/// Which rows are kept, and how they are encoded. A state that was derived by other code lacks what this code asks for, so
+/// a change here means to derive the state from the chain again, over an empty page file.
+const FORMAT: u32 = 1;
+
+const FORMAT_KEY: &[u8] = b"format";
 const IDENTITY: &[u8] = b"identity";
 const TIP: &[u8] = b"tip";
 const FINALIZED: &[u8] = b"finalized";
@@ -124,8 +129,12 @@ impl StateStore {
             let mut meta = txn.open_table(META)?;
             let stored: Option<ChainConfig> = read(&meta, IDENTITY)?;
             match stored {
-                Some(stored) => check_identity(&config, &stored)?,
+                Some(stored) => {
+                    check_format(read(&meta, FORMAT_KEY)?)?;
+                    check_identity(&config, &stored)?;
+                }
                 None => {
+                    put(&mut meta, FORMAT_KEY, &FORMAT)?;
                     put(&mut meta, IDENTITY, &config)?;
                     let tip = Tip {
                         sequence: 0,
@@ -247,6 +256,17 @@ fn missing(what: &'static str) -> StateError {
     }
 }
 
+fn check_format(stored: Option<u32>) -> Result<(), StateError> {
+    match stored {
+        Some(FORMAT) => Ok(()),
+        other => Err(StateError::WrongIdentity {
+            field: "state format",
+            expected: FORMAT.to_string(),
+            got: other.map_or_else(|| "none".to_owned(), |format| format.to_string()),
+        }),
+    }
+}
+
 fn check_identity(ours: &ChainConfig, stored: &ChainConfig) -> Result<(), StateError> {
     let fields = [
         (
@@ -302,4 +322,52 @@ fn check_root(
         got,
     }
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use newton_types::Address;
+    use redb::backends::InMemoryBackend;
+
+    #[test]
+    fn another_format_is_refused_by_name() {
+        let db = Database::builder()
+            .create_with_backend(InMemoryBackend::new())
+            .unwrap();
+        let db = Arc::new(db);
+        let config = ChainConfig {
+            chain_id: 31_337,
+            state_commit_registry: Address::repeat_byte(1),
+            first_block: 1,
+            deployment_block: 1,
+            deployment_block_hash: None,
+        };
+        drop(StateStore::open(db.clone(), config.clone()).unwrap());
+        let refused = || {
+            let error = StateStore::open(db.clone(), config.clone()).err().unwrap();
+            error.to_string()
+        };
+        let change = |format: Option<u32>| {
+            let txn = db.begin_write().unwrap();
+            {
+                let mut meta = txn.open_table(META).unwrap();
+                match format {
+                    Some(format) => put(&mut meta, FORMAT_KEY, &format).unwrap(),
+                    None => drop(meta.remove(FORMAT_KEY).unwrap()),
+                }
+            }
+            txn.commit().unwrap();
+        };
+        change(Some(FORMAT + 1));
+        assert_eq!(
+            refused(),
+            "state database: state format is 2, this appliance runs with 1"
+        );
+        change(None);
+        assert!(refused().contains("state format is none"));
+        change(Some(FORMAT));
+        StateStore::open(db.clone(), config.clone()).unwrap();
+    }
 }
