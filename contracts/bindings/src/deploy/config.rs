@@ -15,7 +15,7 @@ pub struct DeployConfig {
     pub chain_id: u64,
     /// What people call it.
     pub name: String,
-    /// Owner of all contracts (a Safe on main networks); the deployer if not set.
+    /// Owner of all contracts: a Safe on main networks, where it must be named; on test networks the deployer if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Address>,
     /// Who may revoke an image at once; the owner if not set.
@@ -71,7 +71,30 @@ pub struct ConfigParameters {
     pub skip_empty: bool,
 }
 
+/// Networks whose contracts the deployer may own: anvil and Hardhat, Sepolia, Hoodi, Arbitrum, Base and OP Sepolia. What
+/// is not known as a test network counts as a main one.
+const TEST_NETWORKS: [u64; 7] = [
+    31_337, 1_337, 11_155_111, 560_048, 421_614, 84_532, 11_155_420,
+];
+
 impl DeployConfig {
+    /// Whether the contracts need an owner of their own there.
+    pub fn is_main_network(&self) -> bool {
+        !TEST_NETWORKS.contains(&self.chain_id)
+    }
+
+    /// Owner of all contracts if `deployer` makes them.
+    pub fn owner(&self, deployer: Address) -> Result<Address, DeployError> {
+        match self.owner {
+            Some(owner) if !owner.is_zero() => Ok(owner),
+            None if !self.is_main_network() => Ok(deployer),
+            _ => Err(DeployError::NoOwner {
+                name: self.name.clone(),
+                chain_id: self.chain_id,
+            }),
+        }
+    }
+
     /// Reads one configuration file.
     pub fn load(path: &Path) -> Result<Self, DeployError> {
         let text = std::fs::read_to_string(path).map_err(|source| DeployError::Read {

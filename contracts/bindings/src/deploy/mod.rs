@@ -3,24 +3,30 @@
 //! Every contract is an implementation behind a proxy whose constructor calls the initializer. Implementations hold the
 //! proxies' addresses as immutables, so these are computed from the deployer's nonce before anything is sent, and checked
 //! after. Nothing else may send from the deployer's account meanwhile.
+//!
+//! Since every address follows from the deployer and the nonce of the first creation, the chain itself says how far a
+//! deployment got: [`Plan`] looks, and [`Plan::execute`] sends only what is missing.
 
 mod artifact;
 mod config;
 mod error;
+mod plan;
 mod readback;
+mod run;
 
 use std::path::Path;
 
-use alloy::network::TransactionBuilder;
 use alloy::providers::Provider;
-use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy_primitives::{Address, B256, Bytes};
-use alloy_sol_types::{SolCall, SolConstructor, SolValue, sol};
+use alloy_sol_types::{SolCall, SolValue, sol};
 use serde::{Deserialize, Serialize};
 
 pub use artifact::Artifact;
 pub use config::{ConfigParameters, DeployConfig};
 pub use error::DeployError;
+pub use plan::{Plan, PlannedStep};
+pub use readback::Difference;
+pub use run::Outcome;
 
 /// Initializers and constructors that no other program needs.
 mod init {
@@ -106,15 +112,21 @@ pub struct Step {
 pub struct Deployment {
     /// The chain.
     pub chain_id: u64,
+    /// Who created everything.
+    pub deployer: Address,
+    /// Nonce of the first creation; all addresses follow from it.
+    pub first_nonce: u64,
     /// The contracts.
     pub addresses: Addresses,
     /// Block of the first creation: logs before it are of no interest.
     pub deployment_block: u64,
     /// Genesis boundary: the block in which the StateCommitRegistry was initialized.
     pub genesis_block: u64,
-    /// Owner of all contracts, as read back.
+    /// Hash of that block, which a manifest names too.
+    pub genesis_hash: B256,
+    /// Owner of all contracts at their creation.
     pub owner: Address,
-    /// Every transaction in order.
+    /// Every transaction in order, as far as they are known.
     pub steps: Vec<Step>,
 }
 
@@ -139,151 +151,20 @@ const CONTRACTS: [&str; 10] = [
     "EnclaveReexecutionVerifier",
 ];
 
-/// Deploys the whole set from the artifacts of `forge build` (`contracts/out`) and checks what came of it.
+/// Deploys a new set from the artifacts of `forge build` (`contracts/out`) and checks what came of it.
 ///
 /// `provider` must be able to send from `deployer` (a wallet, or an unlocked account of a development node). The owner of
 /// everything is `config.owner`, or the deployer if that is not set. Sends 20 transactions, one after the other, each
-/// waited for.
+/// waited for. What is to be repeatable uses [`Plan`].
 pub async fn deploy<P: Provider>(
     provider: &P,
     deployer: Address,
     config: &DeployConfig,
     artifacts_dir: &Path,
 ) -> Result<Deployment, DeployError> {
-    let chain_id = provider.get_chain_id().await?;
-    if chain_id != config.chain_id {
-        return Err(DeployError::WrongChain {
-            expected: config.chain_id,
-            got: chain_id,
-        });
-    }
-    let artifacts = Artifacts::load(artifacts_dir)?;
     let nonce = provider.get_transaction_count(deployer).await?;
-    let addresses = predicted(deployer, nonce + CONTRACTS.len() as u64);
-    let owner = config.owner.unwrap_or(deployer);
-
-    let mut sender = Sender {
-        provider,
-        deployer,
-        nonce,
-        first_block: None,
-        last_block: 0,
-        steps: Vec::new(),
-    };
-    let mut implementations = Vec::new();
-    for (name, arguments) in CONTRACTS.into_iter().zip(constructors(&addresses)) {
-        let code = artifacts.code(name, &arguments);
-        implementations.push(sender.create(name.to_owned(), code).await?);
-    }
-    let mut genesis_block = 0;
-    for ((name, implementation), (proxy, initializer)) in
-        CONTRACTS.into_iter().zip(implementations).zip(
-            proxies(&addresses)
-                .into_iter()
-                .zip(initializers(config, owner, &addresses)),
-        )
-    {
-        let arguments = init::Proxy::constructorCall {
-            implementation,
-            initializer,
-        }
-        .abi_encode();
-        let at = sender
-            .create(format!("{name} proxy"), artifacts.proxy_code(&arguments))
-            .await?;
-        if at != proxy {
-            return Err(DeployError::UnexpectedAddress {
-                contract: name,
-                expected: proxy,
-                got: at,
-            });
-        }
-        if name == "StateCommitRegistry" {
-            genesis_block = sender.last_block;
-        }
-    }
-    readback::check(provider, config, &addresses, owner, genesis_block).await?;
-    Ok(Deployment {
-        chain_id,
-        addresses,
-        deployment_block: sender.first_block.unwrap_or_default(),
-        genesis_block,
-        owner,
-        steps: sender.steps,
-    })
-}
-
-/// Creation codes of everything, read before the first transaction is sent.
-struct Artifacts {
-    contracts: Vec<(&'static str, Artifact)>,
-    proxy: Artifact,
-}
-
-impl Artifacts {
-    fn load(dir: &Path) -> Result<Self, DeployError> {
-        let contracts = CONTRACTS
-            .into_iter()
-            .map(|name| Ok((name, Artifact::load(dir, name)?)))
-            .collect::<Result<_, DeployError>>()?;
-        Ok(Self {
-            contracts,
-            proxy: Artifact::load(dir, "NewtonProxy")?,
-        })
-    }
-
-    fn code(&self, name: &str, arguments: &[u8]) -> Bytes {
-        self.contracts
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, artifact)| artifact.creation_code(arguments))
-            .unwrap_or_default()
-    }
-
-    fn proxy_code(&self, arguments: &[u8]) -> Bytes {
-        self.proxy.creation_code(arguments)
-    }
-}
-
-struct Sender<'a, P> {
-    provider: &'a P,
-    deployer: Address,
-    nonce: u64,
-    first_block: Option<u64>,
-    last_block: u64,
-    steps: Vec<Step>,
-}
-
-impl<P: Provider> Sender<'_, P> {
-    async fn create(&mut self, name: String, code: Bytes) -> Result<Address, DeployError> {
-        let expected = self.deployer.create(self.nonce);
-        let request = TransactionRequest::default()
-            .with_from(self.deployer)
-            .with_nonce(self.nonce)
-            .with_deploy_code(code);
-        let receipt: TransactionReceipt = self
-            .provider
-            .send_transaction(request)
-            .await?
-            .get_receipt()
-            .await?;
-        self.nonce += 1;
-        let block = receipt.block_number.unwrap_or_default();
-        if !receipt.status() || receipt.contract_address != Some(expected) {
-            return Err(DeployError::CreationFailed {
-                name,
-                transaction: receipt.transaction_hash,
-            });
-        }
-        self.first_block.get_or_insert(block);
-        self.last_block = block;
-        self.steps.push(Step {
-            name,
-            address: expected,
-            transaction: receipt.transaction_hash,
-            gas: receipt.gas_used,
-        });
-        Ok(expected)
-    }
+    let plan = Plan::make(provider, deployer, config, artifacts_dir, Some(nonce)).await?;
+    Ok(plan.execute(provider, None).await?.deployment)
 }
 
 /// Addresses of the proxies if the first of them is created with `nonce`.

@@ -1,11 +1,11 @@
 //! Asks the deployed contracts what they are.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
 
 use alloy::providers::Provider;
 use alloy_primitives::{Address, B256, b256};
 
-use super::{Addresses, CONTRACTS, DeployConfig, DeployError, proxies};
+use super::{CONTRACTS, DeployConfig, DeployError, Plan, proxies};
 use crate::abi;
 
 /// Storage slot of a proxy's implementation (ERC-1967).
@@ -21,62 +21,152 @@ alloy::sol! {
     interface IResultSeats { function resultVerifier(uint8 proofKind) external view returns (address); }
 }
 
-/// Compares what the chain says with what was asked for.
-pub(super) async fn check<P: Provider>(
+/// One answer that is not the configuration's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The contract.
+    pub contract: &'static str,
+    /// What was asked.
+    pub what: &'static str,
+    /// What the configuration says.
+    pub expected: String,
+    /// What the contract answers.
+    pub got: String,
+    /// Whether its owner, or the network at work, can have changed it since the deployment.
+    pub governed: bool,
+}
+
+impl Display for Difference {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}.{} is {}, the configuration says {}",
+            self.contract, self.what, self.got, self.expected
+        )
+    }
+}
+
+/// Compares what the first `count` proxies say with what was asked for.
+pub(super) async fn differences<P: Provider>(
     provider: &P,
-    config: &DeployConfig,
-    a: &Addresses,
-    owner: Address,
-    genesis_block: u64,
-) -> Result<(), DeployError> {
-    for (contract, proxy) in CONTRACTS.into_iter().zip(proxies(a)) {
-        let implementation = provider
+    plan: &Plan,
+    count: usize,
+) -> Result<Vec<Difference>, DeployError> {
+    let (config, owner) = (&plan.config, plan.owner);
+    let mut out = Differences::default();
+    for ((contract, proxy), step) in CONTRACTS
+        .into_iter()
+        .zip(proxies(&plan.addresses))
+        .zip(&plan.steps)
+        .take(count)
+    {
+        let slot = provider
             .get_storage_at(proxy, IMPLEMENTATION_SLOT.into())
             .await?;
-        same(
-            contract,
-            "has an implementation",
-            true,
-            !implementation.is_zero(),
-        )?;
+        let implementation = Address::from_word(B256::from(slot));
+        out.governed(contract, "implementation", step.address, implementation);
         let got = IOwnable::new(proxy, provider).owner().call().await?;
-        same(contract, "owner", owner, got)?;
+        out.governed(contract, "owner", owner, got);
+        match contract {
+            "PolicyRegistry" | "PolicyDataRegistry" => {
+                guard(provider, config, contract, proxy, &mut out).await?;
+            }
+            "StateCommitRegistry" => commits(provider, config, proxy, &mut out).await?,
+            "EnclaveVersionRegistry" => {
+                versions(provider, config, owner, proxy, &mut out).await?;
+            }
+            "OperatorRegistry" => operators(provider, plan, proxy, &mut out).await?,
+            "ChallengeVerifier" => seats(provider, plan, proxy, &mut out).await?,
+            _ => {}
+        }
+    }
+    Ok(out.0)
+}
+
+#[derive(Default)]
+struct Differences(Vec<Difference>);
+
+impl Differences {
+    /// What nobody can change.
+    fn fixed<T: PartialEq + Display>(
+        &mut self,
+        contract: &'static str,
+        what: &'static str,
+        expected: T,
+        got: T,
+    ) {
+        self.note(contract, what, &expected, &got, false);
     }
 
-    for (contract, address) in [
-        ("PolicyRegistry", a.policy_registry),
-        ("PolicyDataRegistry", a.policy_data_registry),
-    ] {
-        let guard = abi::IAllowlistGuard::new(address, provider);
-        same(
-            contract,
-            "templateRegistrationPermissionless",
-            config.template_registration_permissionless,
-            guard.templateRegistrationPermissionless().call().await?,
-        )?;
-        same(
-            contract,
-            "instanceDeploymentPermissionless",
-            config.instance_deployment_permissionless,
-            guard.instanceDeploymentPermissionless().call().await?,
-        )?;
+    /// What the owner can change, or the network at work does.
+    fn governed<T: PartialEq + Display>(
+        &mut self,
+        contract: &'static str,
+        what: &'static str,
+        expected: T,
+        got: T,
+    ) {
+        self.note(contract, what, &expected, &got, true);
     }
 
-    let commits = abi::IStateCommitRegistry::new(a.state_commit_registry, provider);
-    same(
-        "StateCommitRegistry",
-        "deploymentBlock",
-        genesis_block,
-        commits.deploymentBlock().call().await?,
-    )?;
-    same(
-        "StateCommitRegistry",
-        "getSequenceNo",
-        0,
-        commits.getSequenceNo().call().await?,
-    )?;
+    fn note<T: PartialEq + Display>(
+        &mut self,
+        contract: &'static str,
+        what: &'static str,
+        expected: &T,
+        got: &T,
+        governed: bool,
+    ) {
+        if expected != got {
+            self.0.push(Difference {
+                contract,
+                what,
+                expected: expected.to_string(),
+                got: got.to_string(),
+                governed,
+            });
+        }
+    }
+}
+
+async fn guard<P: Provider>(
+    provider: &P,
+    config: &DeployConfig,
+    contract: &'static str,
+    at: Address,
+    out: &mut Differences,
+) -> Result<(), DeployError> {
+    let guard = abi::IAllowlistGuard::new(at, provider);
+    out.governed(
+        contract,
+        "templateRegistrationPermissionless",
+        config.template_registration_permissionless,
+        guard.templateRegistrationPermissionless().call().await?,
+    );
+    out.governed(
+        contract,
+        "instanceDeploymentPermissionless",
+        config.instance_deployment_permissionless,
+        guard.instanceDeploymentPermissionless().call().await?,
+    );
+    Ok(())
+}
+
+async fn commits<P: Provider>(
+    provider: &P,
+    config: &DeployConfig,
+    at: Address,
+    out: &mut Differences,
+) -> Result<(), DeployError> {
+    const NAME: &str = "StateCommitRegistry";
+    let commits = abi::IStateCommitRegistry::new(at, provider);
+    let sequence = commits.getSequenceNo().call().await?;
+    out.governed(NAME, "getSequenceNo", 0, sequence);
     let p = commits.parameters().call().await?;
     let wanted = &config.parameters;
+    if wanted.genesis_time != 0 {
+        out.governed(NAME, "genesisTime", wanted.genesis_time, p.genesisTime);
+    }
     for (what, expected, got) in [
         ("cadence", wanted.cadence, p.cadence),
         ("maxCommitBytes", wanted.max_commit_bytes, p.maxCommitBytes),
@@ -107,85 +197,95 @@ pub(super) async fn check<P: Provider>(
         ),
         ("skipEmpty", wanted.skip_empty.into(), p.skipEmpty.into()),
     ] {
-        same("StateCommitRegistry", what, expected, got)?;
-    }
-
-    let versions = abi::IEnclaveVersionRegistry::new(a.enclave_version_registry, provider);
-    same(
-        "EnclaveVersionRegistry",
-        "activationDelay",
-        config.version_activation_delay_blocks,
-        versions.activationDelay().call().await?,
-    )?;
-    same(
-        "EnclaveVersionRegistry",
-        "emergencyRole",
-        config.emergency_role.unwrap_or(owner),
-        versions.emergencyRole().call().await?,
-    )?;
-    same(
-        "EnclaveVersionRegistry",
-        "latestRulesVersion",
-        config.rules_version,
-        versions.latestRulesVersion().call().await?.rulesVersion,
-    )?;
-
-    let operators = abi::IOperatorRegistry::new(a.operator_registry, provider);
-    for (what, expected, got) in [
-        (
-            "exitDelay",
-            config.exit_delay_seconds,
-            operators.exitDelay().call().await?,
-        ),
-        (
-            "admissionTimelock",
-            config.admission_timelock_seconds,
-            operators.admissionTimelock().call().await?,
-        ),
-        (
-            "maxAdmissionSeconds",
-            config.max_admission_seconds,
-            operators.maxAdmissionSeconds().call().await?,
-        ),
-    ] {
-        same("OperatorRegistry", what, expected, got)?;
-    }
-    same(
-        "OperatorRegistry",
-        "challengeVerifier",
-        a.challenge_verifier,
-        abi::ISlasher::new(a.operator_registry, provider)
-            .challengeVerifier()
-            .call()
-            .await?,
-    )?;
-
-    // Re-execution by enclaves decides; SP1's seat is empty.
-    let seats = IResultSeats::new(a.challenge_verifier, provider);
-    for (kind, expected) in [(1, a.enclave_reexecution_verifier), (2, Address::ZERO)] {
-        same(
-            "ChallengeVerifier",
-            "resultVerifier",
-            expected,
-            seats.resultVerifier(kind).call().await?,
-        )?;
+        out.governed(NAME, what, expected, got);
     }
     Ok(())
 }
 
-fn same<T: Copy + PartialEq + Display>(
-    contract: &'static str,
-    what: &'static str,
-    expected: T,
-    got: T,
+async fn versions<P: Provider>(
+    provider: &P,
+    config: &DeployConfig,
+    owner: Address,
+    at: Address,
+    out: &mut Differences,
 ) -> Result<(), DeployError> {
-    if expected == got {
-        return Ok(());
+    const NAME: &str = "EnclaveVersionRegistry";
+    let versions = abi::IEnclaveVersionRegistry::new(at, provider);
+    out.fixed(
+        NAME,
+        "activationDelay",
+        config.version_activation_delay_blocks,
+        versions.activationDelay().call().await?,
+    );
+    out.governed(
+        NAME,
+        "emergencyRole",
+        config.emergency_role.unwrap_or(owner),
+        versions.emergencyRole().call().await?,
+    );
+    out.governed(
+        NAME,
+        "latestRulesVersion",
+        config.rules_version,
+        versions.latestRulesVersion().call().await?.rulesVersion,
+    );
+    Ok(())
+}
+
+async fn operators<P: Provider>(
+    provider: &P,
+    plan: &Plan,
+    at: Address,
+    out: &mut Differences,
+) -> Result<(), DeployError> {
+    const NAME: &str = "OperatorRegistry";
+    let operators = abi::IOperatorRegistry::new(at, provider);
+    for (what, expected, got) in [
+        (
+            "exitDelay",
+            plan.config.exit_delay_seconds,
+            operators.exitDelay().call().await?,
+        ),
+        (
+            "admissionTimelock",
+            plan.config.admission_timelock_seconds,
+            operators.admissionTimelock().call().await?,
+        ),
+        (
+            "maxAdmissionSeconds",
+            plan.config.max_admission_seconds,
+            operators.maxAdmissionSeconds().call().await?,
+        ),
+    ] {
+        out.fixed(NAME, what, expected, got);
     }
-    Err(DeployError::ReadBack {
-        contract,
-        what,
-        expected: expected.to_string(),
-        got: got.to_string(),
-    })
+    // An immutable: only an upgrade changes it.
+    out.governed(
+        NAME,
+        "challengeVerifier",
+        plan.addresses.challenge_verifier,
+        abi::ISlasher::new(at, provider)
+            .challengeVerifier()
+            .call()
+            .await?,
+    );
+    Ok(())
+}
+
+/// Re-execution by enclaves decides; SP1's seat is empty.
+async fn seats<P: Provider>(
+    provider: &P,
+    plan: &Plan,
+    at: Address,
+    out: &mut Differences,
+) -> Result<(), DeployError> {
+    let seats = IResultSeats::new(at, provider);
+    for (kind, expected) in [
+        (1, plan.addresses.enclave_reexecution_verifier),
+        (2, Address::ZERO),
+    ] {
+        let got = seats.resultVerifier(kind).call().await?;
+        out.governed("ChallengeVerifier", "resultVerifier", expected, got);
+    }
+    Ok(())
 }

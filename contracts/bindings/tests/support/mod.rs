@@ -1,4 +1,5 @@
 //! A node of its own for a test, and keys that sign.
+#![allow(dead_code)]
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -9,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use alloy::contract::{CallBuilder, CallDecoder, Error};
 use alloy::network::Ethereum;
 use alloy::providers::{DynProvider, Provider, ProviderBuilder};
-use alloy::rpc::types::TransactionReceipt;
+use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy_primitives::{Address, B256, Bytes, U256, address, keccak256};
 use alloy_sol_types::{Eip712Domain, SolError};
 use blst::min_sig::{AggregatePublicKey, AggregateSignature, PublicKey, SecretKey, Signature};
@@ -45,13 +46,19 @@ fn anvil() -> PathBuf {
 pub struct Chain {
     node: Child,
     pub provider: DynProvider,
+    pub url: String,
 }
 
 impl Chain {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(options: &[&str]) -> Self {
         let program = anvil();
         let mut node = Command::new(&program)
             .args(["--hardfork", "prague", "--port", "0"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
@@ -63,10 +70,15 @@ impl Chain {
             .expect("anvil says where it listens");
         // Keep its pipe empty.
         std::thread::spawn(move || lines.for_each(drop));
+        let url = format!("http://{at}");
         let provider = ProviderBuilder::new()
-            .connect_http(format!("http://{at}").parse().unwrap())
+            .connect_http(url.parse().unwrap())
             .erased();
-        Self { node, provider }
+        Self {
+            node,
+            provider,
+            url,
+        }
     }
 
     /// Anvil's well-known unlocked accounts.
@@ -103,6 +115,23 @@ impl Chain {
             .raw_request("anvil_mine".into(), [U256::from(blocks)])
             .await
             .unwrap();
+    }
+
+    pub async fn rpc(&self, method: &'static str, params: serde_json::Value) -> serde_json::Value {
+        self.provider
+            .raw_request(method.into(), params)
+            .await
+            .unwrap()
+    }
+
+    /// One transaction that creates nothing.
+    pub async fn pay(&self, from: Address, to: Address) {
+        let request = TransactionRequest::default()
+            .from(from)
+            .to(to)
+            .value(U256::from(1));
+        let sent = self.provider.send_transaction(request).await.unwrap();
+        assert!(sent.get_receipt().await.unwrap().status());
     }
 
     pub async fn number(&self) -> u64 {
