@@ -88,7 +88,7 @@ struct Differences(Vec<Difference>);
 
 impl Differences {
     /// What nobody can change.
-    fn fixed<T: PartialEq + Display>(
+    fn fixed<T: Copy + PartialEq + Display>(
         &mut self,
         contract: &'static str,
         what: &'static str,
@@ -99,7 +99,7 @@ impl Differences {
     }
 
     /// What the owner can change, or the network at work does.
-    fn governed<T: PartialEq + Display>(
+    fn governed<T: Copy + PartialEq + Display>(
         &mut self,
         contract: &'static str,
         what: &'static str,
