@@ -296,6 +296,8 @@ fn local_manifest(options: &WorldOptions, rpc: &str, da: &str, api_key: &str) ->
     // Emulated code is slower by a large factor; these bounds only ever abstain.
     let evaluation_wall_ms = match options.backend {
         Backend::Qemu { .. } => 60_000,
+        // An unoptimised build takes its time to compile components with a language's engine inside.
+        Backend::Process { .. } if !options.servers.is_empty() => 40_000,
         Backend::Process { .. } => 10_000,
     };
     LocalManifest {
