@@ -183,7 +183,8 @@ fn the_function_is_described_as_json_abi_does() {
 #[test]
 fn arguments_are_texts_and_nest_as_arrays() {
     // execute((address,uint256)[],int128,uint8[2],bool,bytes) over [(token, 2^256 - 1)], -5, [1, 2], true, 0xdead
-    let signature = "execute((address,uint256)[] calls, int128 delta, uint8[2] pair, bool flag, bytes data)";
+    let signature =
+        "execute((address,uint256)[] calls, int128 delta, uint8[2] pair, bool flag, bytes data)";
     let selector = alloy_json_abi::Function::parse(signature)
         .unwrap()
         .selector();

@@ -1,7 +1,7 @@
 //! The official JSON-Schema-Test-Suite, draft 2020-12: all required cases, and the optional formats.
 //!
-//! Its files are in `tests/vectors/json-schema`. Every case either has the suite's verdict or stands in [`EXCEPTIONS`] with a reason; an
-//! exception that no longer applies fails the test too.
+//! Its files are in `tests/vectors/json-schema`. Whatever differs from the suite's verdicts is listed here, file by file, with how many and
+//! why; one more or one less fails the test.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,14 +9,27 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use newton_evaluate::{ArtifactError, Json, schema::Schema};
 
-/// Groups of cases whose schema is refused at ingestion, by file and description, and why.
-///
-/// `remote`: it refers to a document that is not in it, and there is no network here.
-/// `meta`: it names a meta-schema of its own, which is such a document.
-const REFUSED: &[(&str, &str, &str)] = &[];
+/// Groups whose schema refers to a document outside of it. There is no network here: refused at ingestion.
+const REMOTE: &[(&str, usize)] = &[
+    ("dynamicRef.json", 5),
+    ("optional/cross-draft.json", 1),
+    ("refRemote.json", 15),
+];
 
-/// Cases with another verdict than the suite's: file, group, case, and why.
-const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[];
+/// Groups under a meta-schema of their own, which would be such a document.
+const META_SCHEMA: &[(&str, usize)] = &[
+    ("optional/format-assertion.json", 2),
+    ("vocabulary.json", 2),
+];
+
+/// Cases that take a format for an annotation. Here it is an assertion, as the draft allows and design 4.2 asks.
+const ASSERTED: &[(&str, usize)] = &[("format.json", 17)];
+
+/// Cases of formats that the library does not check as it is built here (internationalised names): ignored as unknown ones are.
+const UNCHECKED: &[(&str, usize)] = &[
+    ("optional/format/idn-email.json", 2),
+    ("optional/format/idn-hostname.json", 34),
+];
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/json-schema/tests")
@@ -26,7 +39,10 @@ fn files(sub: &str) -> BTreeMap<String, Json> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(folder().join(sub)).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "json") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
             let name = path.strip_prefix(folder()).unwrap().display().to_string();
             let text = fs::read(&path).unwrap();
             files.insert(name, Json::parse(&text).unwrap());
@@ -53,44 +69,88 @@ fn items(value: &Json) -> &[Json] {
     }
 }
 
-/// What happened: groups refused with their reason, cases with another verdict, and how many had the right one.
-fn run(sub: &str) -> (Vec<(String, String, ArtifactError)>, Vec<(String, String, String, bool)>, usize) {
-    let (mut refused, mut wrong, mut right) = (Vec::new(), Vec::new(), 0);
-    for (file, groups) in files(sub) {
-        for group in items(&groups) {
-            let name = text(member(group, "description")).to_owned();
-            let schema = match Schema::compile(&member(group, "schema").canonical()) {
-                Ok(schema) => schema,
-                Err(error) => {
-                    refused.push((file.clone(), name, error));
-                    continue;
+#[derive(Default)]
+struct Tally {
+    right: usize,
+    remote: BTreeMap<String, usize>,
+    meta_schema: BTreeMap<String, usize>,
+    asserted: BTreeMap<String, usize>,
+    unchecked: BTreeMap<String, usize>,
+}
+
+impl Tally {
+    fn file(&mut self, file: &str, groups: &Json) {
+        for group in items(groups) {
+            let schema = member(group, "schema");
+            match Schema::compile(&schema.canonical()) {
+                Ok(schema) => {
+                    for case in items(member(group, "tests")) {
+                        self.case(file, &schema, case);
+                    }
                 }
-            };
-            for case in items(member(group, "tests")) {
-                let expected = *member(case, "valid") == Json::Bool(true);
-                let data = member(case, "data");
-                let valid = schema.validate(data).is_ok();
-                // A secret is judged alike.
-                assert_eq!(schema.validate_secret(data).is_ok(), valid);
-                if valid == expected {
-                    right += 1;
-                } else {
-                    let case = text(member(case, "description")).to_owned();
-                    wrong.push((file.clone(), name.clone(), case, expected));
+                Err(ArtifactError::RemoteReference { reference, .. }) => {
+                    assert!(reference.contains("http://localhost:1234/"), "{reference}");
+                    *self.remote.entry(file.to_owned()).or_default() += 1;
                 }
+                Err(ArtifactError::InvalidSchema { pointer, .. }) if pointer == "/$schema" => {
+                    *self.meta_schema.entry(file.to_owned()).or_default() += 1;
+                }
+                Err(error) => panic!("{file}: {error}"),
             }
         }
     }
-    (refused, wrong, right)
+
+    fn case(&mut self, file: &str, schema: &Schema, case: &Json) {
+        let expected = *member(case, "valid") == Json::Bool(true);
+        let data = member(case, "data");
+        let verdict = schema.validate(data);
+        // A secret is judged alike, and nothing of it is said.
+        let secret = schema.validate_secret(data);
+        assert_eq!(secret.is_ok(), verdict.is_ok());
+        if let Err(violations) = secret {
+            assert!(
+                violations
+                    .iter()
+                    .all(|violation| violation.message.is_empty())
+            );
+        }
+        let description = text(member(case, "description"));
+        let tally = match (verdict.is_ok(), expected) {
+            (true, true) | (false, false) => {
+                self.right += 1;
+                return;
+            }
+            (false, true) if description.ends_with("is only an annotation by default") => {
+                &mut self.asserted
+            }
+            (true, false) if file.contains("/idn-") => &mut self.unchecked,
+            (_, expected) => panic!("{file}: {description}: expected {expected}"),
+        };
+        *tally.entry(file.to_owned()).or_default() += 1;
+    }
+}
+
+fn listed(exceptions: &[(&str, usize)]) -> BTreeMap<String, usize> {
+    exceptions
+        .iter()
+        .map(|(file, count)| ((*file).to_owned(), *count))
+        .collect()
 }
 
 #[test]
-fn probe() {
+fn the_suites_verdicts_hold() {
+    let mut tally = Tally::default();
+    let mut seen = 0;
     for sub in ["", "optional", "optional/format"] {
-    let (refused, wrong, right) = run(sub);
-    for (f, g, e) in &refused { eprintln!("R {f} | {g} | {e}"); }
-    for w in &wrong { eprintln!("W {w:?}"); }
-    eprintln!("right {right} refused {} wrong {}", refused.len(), wrong.len());
+        for (file, groups) in files(sub) {
+            tally.file(&file, &groups);
+            seen += 1;
+        }
     }
-    let _ = (REFUSED, EXCEPTIONS);
+    assert_eq!(seen, 80, "files of the suite");
+    assert_eq!(tally.remote, listed(REMOTE));
+    assert_eq!(tally.meta_schema, listed(META_SCHEMA));
+    assert_eq!(tally.asserted, listed(ASSERTED));
+    assert_eq!(tally.unchecked, listed(UNCHECKED));
+    assert_eq!(tally.right, 1_799);
 }
