@@ -153,6 +153,12 @@ const DATA_RESULT: &[Field] = &[
         "policy_data_instance_id, policy_data_template_id, output, output_json, output_hash, transcript_hash, http_requests, \
          fuel_used, expire_after; null without success",
     ),
+    (
+        "policy_data",
+        Object,
+        "the same as public clients read it: specifier (the instance), data (the output), timestamp (the reference block's); \
+         null without success",
+    ),
     ("error", Text, "why there is no output; null with success"),
     ("error_details", Object, DETAILS),
 ];
@@ -474,6 +480,7 @@ pub(super) static METHODS: &[Method] = &[
                 "data components, at most 16; none",
             ),
             optional("policy_params", Document, "data.params; {}"),
+            SIGNATURE,
         ],
         result: POLICY_RESULT,
         errors: SIMULATION_ERRORS,
@@ -488,7 +495,11 @@ pub(super) static METHODS: &[Method] = &[
         owner: Owner::No,
         params: &[
             CHAIN,
-            CLIENT,
+            optional(
+                "policy_client",
+                Address,
+                "the client; that of policy_data_instance_id",
+            ),
             optional(
                 "policy_data_instance_id",
                 Hash,
