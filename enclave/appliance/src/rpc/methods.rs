@@ -99,7 +99,12 @@ macro_rules! serve {
 
 /// The method with this name.
 pub(super) fn find(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.name == name)
+    all().find(|method| method.name == name)
+}
+
+/// Every method, in the order of `docs/openrpc.json`.
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter().chain(super::network::METHODS)
 }
 
 const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
@@ -174,8 +179,10 @@ const SIMULATION_ERRORS: &[ErrorName] = &[
     ChainViewStale,
 ];
 
-/// Every method, in the order of `docs/protocol.md`.
-pub(super) static METHODS: &[Method] = &[
+pub(super) use serve;
+
+/// Methods for callers; those between enclaves stand in `network`.
+static METHODS: &[Method] = &[
     Method {
         name: "rpc.discover",
         summary: "This description, as an OpenRPC document.",
