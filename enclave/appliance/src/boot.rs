@@ -37,6 +37,7 @@ use crate::{
     identity::Identity,
     logging,
     platform::Platform,
+    rounds,
     rpc::{self, Methods},
     running::Running,
     secret,
@@ -183,6 +184,8 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     let engine = Arc::new(Engine::new(app.clone(), chain, state, da, workers.clone()));
     tokio::spawn(engine::follow(engine.clone(), follower));
     tokio::spawn(engine::ingest(engine.clone()));
+    let pause = Duration::from_millis(app.local.local.poll_ms);
+    tokio::spawn(rounds::keep_records(engine.clone(), pause));
     Ok(Arc::new(Running {
         master,
         shares,

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use crate::{
     appliance::Appliance,
     ingest,
+    rounds::Rounds,
     vote::{self, NotSigning, Standing, Vote},
 };
 
@@ -50,6 +51,8 @@ pub struct Engine {
     pub da_checks: DaChecks,
     /// Keyless processes for untrusted content.
     pub workers: Arc<WorkerPool>,
+    /// What this boot remembers of its answers.
+    pub rounds: Rounds,
     app: Arc<Appliance>,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
@@ -86,6 +89,7 @@ impl Engine {
             da_rules: DaRules::default(),
             da_checks,
             workers,
+            rounds: Rounds::default(),
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),

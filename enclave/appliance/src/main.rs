@@ -12,6 +12,7 @@ mod identity;
 mod ingest;
 mod logging;
 mod platform;
+mod rounds;
 mod rpc;
 mod running;
 mod secret;

@@ -40,8 +40,7 @@ impl Quorum {
         let total = U256::from(self.total_weight);
         weight > 0
             && signed * U256::from(3) >= total * U256::from(2)
-            && (self.bps <= 6_667
-                || signed * U256::from(10_000) >= total * U256::from(self.bps))
+            && (self.bps <= 6_667 || signed * U256::from(10_000) >= total * U256::from(self.bps))
     }
 }
 
@@ -191,10 +190,16 @@ pub fn merge(
         };
         let split = Split::of(consensus, value);
         let skeleton = split.skeleton.canonical();
-        groups.entry(skeleton).or_default().push((*signer, signed.weight, split));
+        groups
+            .entry(skeleton)
+            .or_default()
+            .push((*signer, signed.weight, split));
     }
     // At most one group has two thirds of the weight, so ties decide nothing.
-    let best = groups.keys().max_by_key(|key| weight(&groups[*key])).cloned();
+    let best = groups
+        .keys()
+        .max_by_key(|key| weight(&groups[*key]))
+        .cloned();
     let group = best.and_then(|key| groups.remove(&key)).unwrap_or_default();
     for (signer, ..) in groups.values().flatten() {
         outliers.insert(*signer, OutlierReason::Differs);
@@ -219,7 +224,9 @@ pub fn merge(
 type Group<'a> = Vec<(B256, u128, Split<'a>)>;
 
 fn weight(group: &Group<'_>) -> u128 {
-    group.iter().fold(0, |sum, (_, weight, _)| sum.saturating_add(*weight))
+    group
+        .iter()
+        .fold(0, |sum, (_, weight, _)| sum.saturating_add(*weight))
 }
 
 /// An output with the declared numbers taken out.
@@ -301,7 +308,10 @@ fn medians(
         });
     }
     // What was left out has no say in the value either.
-    let mut merged = near.first().map(|(.., split)| split.skeleton.clone()).unwrap_or_default();
+    let mut merged = near
+        .first()
+        .map(|(.., split)| split.skeleton.clone())
+        .unwrap_or_default();
     for field in fields {
         let values = column(&near, field);
         if let Some(median) = weighted_median(&values)
@@ -317,7 +327,10 @@ fn column<'g>(group: &'g Group<'_>, field: &str) -> Vec<(B256, u128, &'g Number)
     group
         .iter()
         .filter_map(|(signer, weight, split)| {
-            split.numbers.get(field).map(|number| (*signer, *weight, number))
+            split
+                .numbers
+                .get(field)
+                .map(|number| (*signer, *weight, number))
         })
         .collect()
 }

@@ -33,6 +33,11 @@ pub enum Slot {
         /// Data instance id.
         data_instance_id: [u8; 32],
     },
+    /// Whether something that was signed is right.
+    Outcome {
+        /// Hash of the question: what was signed, and who wants to know.
+        question: [u8; 32],
+    },
 }
 
 /// A second, different digest was asked for in one slot. Never sign it: the two together are slashable evidence.

@@ -91,7 +91,10 @@ fn merged(
         .map(|expected| expected.transcripts(set))
         .unwrap_or_default();
     for binding in &claimed.data {
-        let recorded = bound.get(&binding.dataInstanceId).copied().unwrap_or_default();
+        let recorded = bound
+            .get(&binding.dataInstanceId)
+            .copied()
+            .unwrap_or_default();
         require("data.transcriptHash", binding.transcriptHash, recorded)?;
     }
     match record.conclude(engine, source) {
@@ -126,19 +129,27 @@ fn alone(
     };
     for binding in &claimed.data {
         let instance = binding.dataInstanceId;
-        let exchanges = private.exchanges.get(&instance).cloned().unwrap_or_default();
+        let exchanges = private
+            .exchanges
+            .get(&instance)
+            .cloned()
+            .unwrap_or_default();
         if binding.transcriptHash == ABSENT {
             // An error stands as result; what the component saw is not bound, so nothing of it is used.
             unbound = true;
             continue;
         }
-        require("data.transcriptHash", binding.transcriptHash, exchanges_hash(&exchanges))?;
+        require(
+            "data.transcriptHash",
+            binding.transcriptHash,
+            exchanges_hash(&exchanges),
+        )?;
         bound.exchanges.insert(instance, exchanges);
     }
     let replay = Arc::new(Replay::of(record, &bound));
     let http: Arc<dyn newton_evaluate::transcript::HttpFetcher> = replay.clone();
     match record.evaluate(&bound.secrets, engine, source, &http) {
-        Ok(ours) => Ok(Judged {
+        Ok((ours, _)) => Ok(Judged {
             correct: ours.attestation == *claimed,
             ours: Some(ours),
         }),
@@ -176,7 +187,11 @@ fn same_question(
     fields!(claimed, ours, "": taskId policyInstanceId policyTemplateId regoHash paramsSchemaHash paramsHash referenceBlock
         expirationBlock stateSequenceNo stateRoot rulesVersion intentHash wasmArgsHash);
     if claimed.data.len() != ours.data.len() {
-        return Err(mismatch("data.length", &claimed.data.len(), &ours.data.len()));
+        return Err(mismatch(
+            "data.length",
+            &claimed.data.len(),
+            &ours.data.len(),
+        ));
     }
     for (a, b) in claimed.data.iter().zip(&ours.data) {
         fields!(a, b, "data.": dataInstanceId dataTemplateId wasmHash paramsSchemaHash secretsSchemaHash paramsHash

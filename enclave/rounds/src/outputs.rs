@@ -162,8 +162,11 @@ impl Expected {
     /// # Errors
     /// The first [`OutputsError`] in the order of the set.
     pub fn verify(&self, set: &[OperatorOutputs]) -> Result<Verified, OutputsError> {
-        let members: BTreeMap<B256, u128> =
-            self.members.iter().map(|m| (m.key_hash, m.weight)).collect();
+        let members: BTreeMap<B256, u128> = self
+            .members
+            .iter()
+            .map(|m| (m.key_hash, m.weight))
+            .collect();
         let mut seen = BTreeSet::new();
         let mut outputs: BTreeMap<B256, Outputs> = BTreeMap::new();
         let mut weight = 0u128;
@@ -257,11 +260,14 @@ impl Expected {
             for signed in &entry.outputs {
                 let instance = signed.policy_data_instance_id;
                 let digest = self.digest(instance, &signed.output, signed.transcript_hash);
-                contributions.entry(instance).or_default().push(Contribution {
-                    blsKeyHash: keccak256(&entry.bls_public_key),
-                    digest: digest.unwrap_or_default(),
-                    signatureHash: keccak256(&signed.signature),
-                });
+                contributions
+                    .entry(instance)
+                    .or_default()
+                    .push(Contribution {
+                        blsKeyHash: keccak256(&entry.bls_public_key),
+                        digest: digest.unwrap_or_default(),
+                        signatureHash: keccak256(&signed.signature),
+                    });
             }
         }
         contributions

@@ -325,7 +325,8 @@ impl Record {
             return Ok(None);
         };
         let number = |text: &str| {
-            text.parse::<u128>().map_err(|e| unreadable("operator_set", &e))
+            text.parse::<u128>()
+                .map_err(|e| unreadable("operator_set", &e))
         };
         let members = set
             .members

@@ -11,7 +11,7 @@ use std::{
 use newton_evaluate::{
     ArtifactSource, Concluded, EvaluateError, EvaluateRequest, Evaluation, Evaluator, SecretBytes,
     merge::{Outlier, Outputs, Quorum},
-    transcript::{FetchError, HttpFetcher, HttpOutcome, HttpRequest, transcript_hash},
+    transcript::{Exchange, FetchError, HttpFetcher, HttpOutcome, HttpRequest, transcript_hash},
     worker::WorkerPool,
 };
 use newton_types::{ABSENT, B256, abi, keccak256, signing};
@@ -98,6 +98,9 @@ pub struct Private {
     pub exchanges: BTreeMap<B256, Vec<FullExchange>>,
 }
 
+/// Hashes of the exchanges that components made, by data instance.
+pub type Exchanges = BTreeMap<B256, Vec<Exchange>>;
+
 /// What came of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -129,7 +132,7 @@ pub enum ReexecuteError {
 }
 
 impl Record {
-    /// Evaluates in one call: components run here.
+    /// Evaluates in one call: components run here. Gives the hashes of their exchanges too; none of a run that ended in an error.
     ///
     /// # Errors
     /// [`ReexecuteError::Abstained`], or an unreadable record.
@@ -139,9 +142,10 @@ impl Record {
         engine: &impl Evaluate,
         source: &dyn ArtifactSource,
         http: &Arc<dyn HttpFetcher>,
-    ) -> Result<Outcome, ReexecuteError> {
+    ) -> Result<(Outcome, Exchanges), ReexecuteError> {
         let mut attestation = self.bare()?;
         let request = self.request(secrets)?;
+        let mut exchanges = Exchanges::new();
         match engine.evaluate(&request, source, http) {
             Ok(evaluation) => {
                 for binding in &mut attestation.data {
@@ -153,10 +157,12 @@ impl Record {
                     // Hashed here, not taken from the worker.
                     binding.outputHash = keccak256(&result.output);
                     binding.transcriptHash = transcript_hash(&result.exchanges);
+                    exchanges.insert(result.instance_id, result.exchanges.clone());
                 }
-                Ok(self.finish(attestation, evaluation.result, None, BTreeMap::new()))
+                let outcome = self.finish(attestation, evaluation.result, None, BTreeMap::new());
+                Ok((outcome, exchanges))
             }
-            Err(error) => self.failed(attestation, error),
+            Err(error) => Ok((self.failed(attestation, error)?, exchanges)),
         }
     }
 
@@ -247,7 +253,8 @@ pub fn reexecute(
         return record.conclude(engine, source);
     }
     let http: Arc<dyn HttpFetcher> = Arc::new(Replay::of(record, private));
-    record.evaluate(&private.secrets, engine, source, &http)
+    let (outcome, _) = record.evaluate(&private.secrets, engine, source, &http)?;
+    Ok(outcome)
 }
 
 /// Answers requests from a record, in its order, and nothing else.

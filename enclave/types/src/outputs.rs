@@ -97,7 +97,10 @@ mod tests {
             })).collect::<Vec<_>>(),
             "hashes": (0..=4).map(|n| contributions_hash(set[..n].to_vec())).collect::<Vec<_>>(),
         });
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/outputs.json");
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/vectors/outputs.json"
+        );
         if std::env::var_os("NEWTON_UPDATE_VECTORS").is_some() {
             let text = serde_json::to_string_pretty(&computed).unwrap();
             std::fs::write(path, text + "\n").unwrap();
@@ -123,9 +126,18 @@ mod tests {
         assert_eq!(base, contributions_hash(vec![one(3), one(1), one(2)]));
         assert_ne!(base, contributions_hash(vec![one(1), one(2)]));
         for change in [
-            Contribution { blsKeyHash: B256::ZERO, ..one(1) },
-            Contribution { digest: B256::ZERO, ..one(1) },
-            Contribution { signatureHash: B256::ZERO, ..one(1) },
+            Contribution {
+                blsKeyHash: B256::ZERO,
+                ..one(1)
+            },
+            Contribution {
+                digest: B256::ZERO,
+                ..one(1)
+            },
+            Contribution {
+                signatureHash: B256::ZERO,
+                ..one(1)
+            },
         ] {
             assert_ne!(base, contributions_hash(vec![change, one(2), one(3)]));
         }

@@ -33,19 +33,28 @@ impl Consensus {
             Some(other) => {
                 return Err(invalid(
                     at(""),
-                    format!("expected an object from JSON pointers to \"median\", got {}", other.type_name()),
+                    format!(
+                        "expected an object from JSON pointers to \"median\", got {}",
+                        other.type_name()
+                    ),
                 ));
             }
         };
         if declared.len() > MAX_FIELDS {
             return Err(invalid(
                 at(""),
-                format!("{} fields, at most {MAX_FIELDS} are allowed", declared.len()),
+                format!(
+                    "{} fields, at most {MAX_FIELDS} are allowed",
+                    declared.len()
+                ),
             ));
         }
         let mut fields = Vec::with_capacity(declared.len());
         for (pointer, rule) in declared {
-            let place = at(&format!("/{}", pointer.replace('~', "~0").replace('/', "~1")));
+            let place = at(&format!(
+                "/{}",
+                pointer.replace('~', "~0").replace('/', "~1")
+            ));
             if !is_pointer(pointer) {
                 return Err(invalid(
                     place,
@@ -85,11 +94,14 @@ impl Field {
 
 /// What a pointer points at.
 pub(super) fn place<'j>(value: &'j mut Json, pointer: &str) -> Option<&'j mut Json> {
-    pointer.split('/').skip(1).try_fold(value, |value, token| match value {
-        Json::Object(members) => members.get_mut(&token.replace("~1", "/").replace("~0", "~")),
-        Json::Array(items) => items.get_mut(index(token)?),
-        _ => None,
-    })
+    pointer
+        .split('/')
+        .skip(1)
+        .try_fold(value, |value, token| match value {
+            Json::Object(members) => members.get_mut(&token.replace("~1", "/").replace("~0", "~")),
+            Json::Array(items) => items.get_mut(index(token)?),
+            _ => None,
+        })
 }
 
 fn index(token: &str) -> Option<usize> {
@@ -101,7 +113,10 @@ fn index(token: &str) -> Option<usize> {
 
 /// Not the empty pointer: an output is an object, never a number.
 fn is_pointer(text: &str) -> bool {
-    let escapes = text.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
+    let escapes = text
+        .split('~')
+        .skip(1)
+        .all(|after| after.starts_with(['0', '1']));
     text.starts_with('/') && escapes
 }
 

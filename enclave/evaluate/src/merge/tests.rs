@@ -13,7 +13,10 @@ fn signer(i: usize) -> B256 {
 }
 
 fn consensus(fields: &[&str]) -> Consensus {
-    let fields: Vec<String> = fields.iter().map(|f| format!(r#""{f}":"median""#)).collect();
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|f| format!(r#""{f}":"median""#))
+        .collect();
     let schema = format!(r#"{{"{KEYWORD}":{{{}}}}}"#, fields.join(","));
     Consensus::of_schema_bytes(schema.as_bytes()).unwrap()
 }
@@ -103,9 +106,18 @@ fn medians_are_exact_at_the_end_of_uint256() {
 #[test]
 fn ten_percent_are_near_and_a_hair_more_is_not() {
     let c = consensus(&["/p"]);
-    let set = outputs(&[r#"{"p":100}"#, r#"{"p":100}"#, r#"{"p":110}"#, r#"{"p":90}"#]);
+    let set = outputs(&[
+        r#"{"p":100}"#,
+        r#"{"p":100}"#,
+        r#"{"p":110}"#,
+        r#"{"p":90}"#,
+    ]);
     assert!(merge(&c, of(4), &set).unwrap().outliers.is_empty());
-    let set = outputs(&[r#"{"p":"100"}"#, r#"{"p":"100"}"#, r#"{"p":"110.00000000000000000001"}"#]);
+    let set = outputs(&[
+        r#"{"p":"100"}"#,
+        r#"{"p":"100"}"#,
+        r#"{"p":"110.00000000000000000001"}"#,
+    ]);
     let merged = merge(&c, of(3), &set).unwrap();
     let expected = Outlier {
         signer: signer(2),
@@ -119,7 +131,10 @@ fn ten_percent_are_near_and_a_hair_more_is_not() {
     assert_eq!(text(&merged), r#"{"p":-109}"#);
     let set = outputs(&[r#"{"p":0}"#, r#"{"p":0}"#, r#"{"p":1e-7}"#]);
     let merged = merge(&c, of(3), &set).unwrap();
-    assert_eq!((text(&merged).as_str(), merged.outliers.len()), (r#"{"p":0}"#, 1));
+    assert_eq!(
+        (text(&merged).as_str(), merged.outliers.len()),
+        (r#"{"p":0}"#, 1)
+    );
 }
 
 #[test]
@@ -151,7 +166,10 @@ fn who_is_left_out_has_no_say_in_any_value() {
 #[test]
 fn only_declared_numbers_may_differ() {
     let c = consensus(&["/a/0/p"]);
-    let near = [r#"{"a":[{"p":1.5}],"s":"x"}"#, r#"{"a":[{"p":1.55}],"s":"x"}"#];
+    let near = [
+        r#"{"a":[{"p":1.5}],"s":"x"}"#,
+        r#"{"a":[{"p":1.55}],"s":"x"}"#,
+    ];
     let merged = merge(&c, of(3), &outputs(&near)).unwrap();
     assert_eq!(text(&merged), near[0]);
     for other in [
@@ -179,7 +197,12 @@ fn only_declared_numbers_may_differ() {
 #[test]
 fn errors_merge_like_outputs() {
     let failed = r#""DataProviderError""#;
-    let merged = merge(&Consensus::default(), of(3), &outputs(&[failed, failed, "{}"])).unwrap();
+    let merged = merge(
+        &Consensus::default(),
+        of(3),
+        &outputs(&[failed, failed, "{}"]),
+    )
+    .unwrap();
     assert_eq!(merged.agreed, Agreed::Error(DataError::DataProviderError));
     assert_eq!(merged.outliers.len(), 1);
     for error in DataError::ALL {
@@ -197,17 +220,34 @@ fn what_no_enclave_signs_is_left_out() {
     }
     let merged = merge(&Consensus::default(), of(4), &set).unwrap();
     assert_eq!(merged.outliers.len(), odd.len());
-    assert!(merged.outliers.iter().all(|o| o.reason == OutlierReason::Malformed));
+    assert!(
+        merged
+            .outliers
+            .iter()
+            .all(|o| o.reason == OutlierReason::Malformed)
+    );
 }
 
 #[test]
 fn a_declaration_that_cannot_be_meant_is_refused_where_it_stands() {
     for (schema, place) in [
         (r#"{"x-newton-consensus":"median"}"#, "/x-newton-consensus"),
-        (r#"{"x-newton-consensus":{"price":"median"}}"#, "/x-newton-consensus/price"),
-        (r#"{"x-newton-consensus":{"":"median"}}"#, "/x-newton-consensus/"),
-        (r#"{"x-newton-consensus":{"/a~2":"median"}}"#, "/x-newton-consensus/~1a~02"),
-        (r#"{"x-newton-consensus":{"/a":"mean"}}"#, "/x-newton-consensus/~1a"),
+        (
+            r#"{"x-newton-consensus":{"price":"median"}}"#,
+            "/x-newton-consensus/price",
+        ),
+        (
+            r#"{"x-newton-consensus":{"":"median"}}"#,
+            "/x-newton-consensus/",
+        ),
+        (
+            r#"{"x-newton-consensus":{"/a~2":"median"}}"#,
+            "/x-newton-consensus/~1a~02",
+        ),
+        (
+            r#"{"x-newton-consensus":{"/a":"mean"}}"#,
+            "/x-newton-consensus/~1a",
+        ),
     ] {
         match Consensus::of_schema_bytes(schema.as_bytes()).unwrap_err() {
             ArtifactError::InvalidSchema { pointer, .. } => assert_eq!(pointer, place),
@@ -216,7 +256,10 @@ fn a_declaration_that_cannot_be_meant_is_refused_where_it_stands() {
         let kind = crate::ArtifactKind::PolicyDataParamsSchema;
         assert!(crate::check_artifact(kind, schema.as_bytes(), None).is_err());
     }
-    assert_eq!(Consensus::of_schema_bytes(b"true").unwrap(), Consensus::default());
+    assert_eq!(
+        Consensus::of_schema_bytes(b"true").unwrap(),
+        Consensus::default()
+    );
 }
 
 use crate::ArtifactError;
