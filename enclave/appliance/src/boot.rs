@@ -38,7 +38,7 @@ use crate::{
     identity::Identity,
     logging, peers,
     platform::Platform,
-    readmit,
+    readmit, rounds,
     rpc::{self, Methods},
     running::Running,
     secret,
@@ -197,6 +197,8 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     for peer in peers.clone() {
         tokio::spawn(gather::gather(engine.clone(), peer));
     }
+    let pause = Duration::from_millis(app.local.local.poll_ms);
+    tokio::spawn(rounds::keep_records(engine.clone(), pause));
     let running = Arc::new(Running {
         master,
         shares,

@@ -33,6 +33,7 @@ use crate::{
     gather::{Matter, PeerNotes},
     ingest,
     quorum::Ballot,
+    rounds::Rounds,
     skip::Skips,
     vote::{self, NotSigning, Standing, Vote},
 };
@@ -62,6 +63,8 @@ pub struct Engine {
     /// Of the master secret that this boot has.
     commitment: B256,
     pub(crate) app: Arc<Appliance>,
+    /// What this boot remembers of its answers.
+    pub rounds: Rounds,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
     pub(crate) skips: Mutex<Skips>,
@@ -104,6 +107,7 @@ impl Engine {
             da_checks,
             workers,
             commitment,
+            rounds: Rounds::default(),
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),

@@ -17,6 +17,7 @@ mod peers;
 mod platform;
 mod quorum;
 mod readmit;
+mod rounds;
 mod rpc;
 mod running;
 mod secret;

@@ -9,6 +9,7 @@
 
 mod child;
 mod pool;
+mod rounds;
 mod sandbox;
 mod wire;
 

@@ -17,6 +17,7 @@ mod commit;
 mod content;
 mod error;
 mod queue;
+mod records;
 pub mod registry;
 mod schedule;
 mod snapshot;
@@ -30,6 +31,7 @@ pub use error::StateError;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,
 };
+pub use records::KeptRecord;
 pub use registry::Registry;
 pub use snapshot::{LeafStatus, Snapshot};
 pub use store::{ChainConfig, FinalizedHead, QueueTotals, StateStore, Tip, open_database};

@@ -118,6 +118,12 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
                 &secrets,
                 &parent,
             )),
+            Ok(Receive::Prepare(request, http)) => {
+                Reply::Prepared(evaluator.prepare(&request, &parent, http.then_some(&fetcher)))
+            }
+            Ok(Receive::Conclude(request, quorum, outputs)) => {
+                Reply::Concluded(evaluator.conclude(&request, quorum, &outputs, &parent))
+            }
             Ok(Receive::Hello(_) | Receive::Artifact(_) | Receive::Http(_)) => {
                 return Err(io::ErrorKind::InvalidData.into());
             }

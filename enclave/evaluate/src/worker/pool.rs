@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{EvaluateError, Stage},
-    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation, SecretBytes},
+    request::{ArtifactKind, ArtifactSource, DataInput, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpFetcher},
 };
 
@@ -142,28 +142,8 @@ impl WorkerPool {
         source: &dyn ArtifactSource,
         http: Option<&dyn HttpFetcher>,
     ) -> Result<Evaluation, EvaluateError> {
-        let limits = &self.config.limits;
-        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
-        let each = limits
-            .machine
-            .component_wall
-            .saturating_add(limits.compile_wall);
-        let wall = limits
-            .request_wall
-            .saturating_add(limits.machine.rego_wall)
-            .saturating_add(each.saturating_mul(components));
-        let size = request.data.iter().fold(
-            request.wasm_args.len() + request.policy.params.len(),
-            |sum, data| {
-                sum + data.params.len()
-                    + data
-                        .secrets
-                        .as_ref()
-                        .map_or(0, |secrets| secrets.expose().len())
-                    + 256
-            },
-        ) + request.intent.data.len();
         let message = Send::Evaluate(request, http.is_some());
+        let (size, wall) = (size_of(request), self.wall_of(request));
         match self.call(&message, size, wall, Some(source), http)? {
             Reply::Evaluated(result) => result,
             _ => Err(confused()),
@@ -222,7 +202,21 @@ impl WorkerPool {
             .collect()
     }
 
-    fn call(
+    /// Wall clock of a request that runs every component and Rego.
+    pub(super) fn wall_of(&self, request: &EvaluateRequest) -> Duration {
+        let limits = &self.config.limits;
+        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
+        let each = limits
+            .machine
+            .component_wall
+            .saturating_add(limits.compile_wall);
+        limits
+            .request_wall
+            .saturating_add(limits.machine.rego_wall)
+            .saturating_add(each.saturating_mul(components))
+    }
+
+    pub(super) fn call(
         &self,
         message: &Send<'_>,
         size_hint: usize,
@@ -452,7 +446,17 @@ const fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-fn confused() -> EvaluateError {
+/// Bytes of a request, roughly: for one allocation that is large enough.
+pub(super) fn size_of(request: &EvaluateRequest) -> usize {
+    let secrets = |data: &DataInput| data.secrets.as_ref().map_or(0, |s| s.expose().len());
+    let data = request.data.iter();
+    request.wasm_args.len()
+        + request.policy.params.len()
+        + request.intent.data.len()
+        + data.fold(0, |sum, data| sum + data.params.len() + secrets(data) + 256)
+}
+
+pub(super) fn confused() -> EvaluateError {
     EvaluateError::Internal {
         reason: "the worker answered another question".to_owned(),
     }

@@ -3,6 +3,7 @@
 //! Neither side trusts the other's length: it is bounded before anything is allocated.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     time::{Duration, Instant},
 };
@@ -14,6 +15,8 @@ use zeroize::Zeroizing;
 use super::{Verdict, WorkerLimits};
 use crate::{
     error::EvaluateError,
+    evaluate::{Concluded, Prepared},
+    merge::{Outputs, Quorum},
     request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpOutcome, HttpRequest},
 };
@@ -39,6 +42,8 @@ pub(super) enum Send<'a> {
     },
     Artifact(Option<&'a serde_bytes::Bytes>),
     Http(Result<HttpOutcome, FetchError>),
+    Prepare(&'a EvaluateRequest, bool),
+    Conclude(&'a EvaluateRequest, Quorum, &'a BTreeMap<B256, Outputs>),
 }
 
 /// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
@@ -66,6 +71,10 @@ pub(super) enum Receive {
     Artifact(Option<serde_bytes::ByteBuf>),
     /// Answer to [`FromChild::Http`].
     Http(Result<HttpOutcome, FetchError>),
+    /// Run the components only; whether HTTP can be asked for.
+    Prepare(Box<EvaluateRequest>, bool),
+    /// Merge the operators' outputs, by data instance, and decide.
+    Conclude(Box<EvaluateRequest>, Quorum, BTreeMap<B256, Outputs>),
 }
 
 /// Child to parent.
@@ -95,6 +104,8 @@ pub(super) enum Reply {
     Prewarmed(Result<(), EvaluateError>),
     Evaluated(Result<Evaluation, EvaluateError>),
     SecretsChecked(Result<(), EvaluateError>),
+    Prepared(Result<Vec<Prepared>, EvaluateError>),
+    Concluded(Result<Concluded, EvaluateError>),
 }
 
 /// Writes one message. The buffer is wiped: it may hold secrets.
