@@ -18,4 +18,4 @@ pub mod reexecute;
 pub use outcome::{Judged, judge};
 pub use outputs::{Expected, Member, OperatorOutputs, OutputsError, SignedOutput, Verified};
 pub use record::{DataPart, PolicyPart, Record, Transcript, TranscriptError};
-pub use reexecute::{Evaluate, Outcome, Private, ReexecuteError, Replay};
+pub use reexecute::{Evaluate, Outcome, Private, ReexecuteError, Replay, reexecute};
