@@ -27,6 +27,8 @@ pub struct Disk {
     file: Vec<u8>,
     stable: Vec<u8>,
     unflushed: Vec<Change>,
+    /// True if the file was changed by more than `unflushed`.
+    bent: bool,
     history: Vec<Vec<u8>>,
     flushes: u64,
     requests: u64,
@@ -48,6 +50,15 @@ enum Change {
     Length(usize),
 }
 
+impl Change {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Write { slot, data } => put(file, *slot, data),
+            Self::Length(len) => file.resize(*len, 0),
+        }
+    }
+}
+
 impl Host {
     /// An empty file, faults by request number, and what must not be seen.
     #[must_use]
@@ -56,6 +67,7 @@ impl Host {
             file: Vec::new(),
             stable: Vec::new(),
             unflushed: Vec::new(),
+            bent: false,
             history: Vec::new(),
             flushes: 0,
             requests: 0,
@@ -270,8 +282,14 @@ impl Disk {
                 }
             }
             Request::Flush => {
-                self.stable.clone_from(&self.file);
-                self.unflushed.clear();
+                let unflushed = std::mem::take(&mut self.unflushed);
+                if std::mem::take(&mut self.bent) {
+                    self.stable.clone_from(&self.file);
+                } else {
+                    for change in &unflushed {
+                        change.apply(&mut self.stable);
+                    }
+                }
                 self.flushes += 1;
                 if self.flushes.is_multiple_of(3) {
                     if self.history.len() == HISTORY {
@@ -293,6 +311,7 @@ impl Disk {
     /// Does what the fault asks of the medium before the request is handled; false if the fault does not fit the request.
     fn before(&mut self, fault: Fault, dice: u64, request: &Request<'_>) -> bool {
         let mut random = Random::of(dice, 3);
+        self.bent = true;
         let reads = matches!(request, Request::Read { .. });
         let writes = matches!(request, Request::Write { .. });
         let has_file = self.file.len() >= 6 * SLOT;

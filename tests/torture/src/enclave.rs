@@ -13,7 +13,7 @@ use newton_artifacts::{
 };
 use newton_chain::{ChainError, ChainView, Follower, RpcChainView, UnverifiedRpc};
 use newton_http::BoxFuture;
-use newton_pages::{DeviceError, Options, PAGE_BYTES, PageError, PageKey, PageStore, StoreId};
+use newton_pages::{DeviceError, Options, PAGE_BYTES, PageError, PageKey, PageStore, RedbBackend, StoreId};
 use newton_relay::disk::{DiskClient, DiskOptions};
 use newton_state::{
     CatchUp, ChainConfig, Next, QueueEntry, StateError, StateStore, Verdict, open_database,
@@ -127,7 +127,10 @@ impl Enclave {
         };
         let pages = PageStore::open(Arc::new(device), &key, id, options)?;
         let fault = pages.clone();
-        let state = open_database(pages.clone(), if tiny { 1 << 16 } else { 1 << 20 })
+        let cache = if tiny { 1 << 16 } else { 1 << 20 };
+        let state = RedbBackend::new(pages.clone())
+            .map_err(|e| StateError::Storage(Box::new(redb::Error::Io(e))))
+            .and_then(|backend| open_database(backend, cache))
             .and_then(|db| StateStore::open(Arc::new(db), config()))
             .map_err(|error| Refusal::State {
                 error,

@@ -84,10 +84,7 @@ struct Derived {
 fn derive(world: &World, head: usize) -> Derived {
     let blocks = &world.blocks[..=head];
     let all = entries(blocks);
-    let landed: BTreeMap<u64, EventPosition> = chain_commits(blocks)
-        .into_iter()
-        .map(|(at, commit)| (commit.sequenceNo, at))
-        .collect();
+    let landed = chain_commits(blocks);
     let skips = skips(blocks);
     let newest = blocks[head].header.timestamp;
     let mut out = Derived {
@@ -108,7 +105,8 @@ fn derive(world: &World, head: usize) -> Derived {
             continue;
         }
         let sequence = out.commits.len() as u64 + 1;
-        let at = landed.get(&sequence);
+        let there = landed.get(sequence as usize - 1);
+        let at = there.map(|(at, _)| at);
         let (mut used, mut settled, mut drained) = (0u64, 0u64, 0);
         let mut delta = Vec::new();
         let mut now = out.leaves.clone();
@@ -145,9 +143,14 @@ fn derive(world: &World, head: usize) -> Derived {
         if drained == 0 && p.skip_empty {
             continue;
         }
-        let previous = root(&out.leaves);
+        let previous = out.commits.last().map_or(EMPTY_ROOT, |c| c.newStateRoot);
         out.leaves = now;
         out.cursor = cursor;
+        if let Some((_, commit)) = there {
+            // Derived when it landed; roots are what takes time here.
+            out.commits.push(commit.clone());
+            continue;
+        }
         out.commits.push(abi::StateCommit {
             sequenceNo: sequence,
             prevStateRoot: previous,

@@ -1,6 +1,9 @@
 //! Many runs, and the shortest list of faults that still fails.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -57,21 +60,44 @@ const SHOWN: usize = 5;
 
 /// Plays `runs` seeds from `seed` on.
 #[must_use]
-pub fn torture(seed: u64, runs: u64, mut progress: impl FnMut(u64)) -> Report {
+pub fn torture(seed: u64, runs: u64, progress: impl Fn(u64) + Sync) -> Report {
     let begun = Instant::now();
     let mut report = Report {
         seed,
         ..Report::default()
     };
-    for seed in seed..seed + runs {
-        let faults = plan(seed, STEPS);
-        let outcome = run(seed, STEPS, &faults);
-        report.add(&outcome);
-        if !outcome.wrong.is_empty() && report.failures.len() < SHOWN {
-            report.failures.push(shrink(seed, &faults));
+    let next = AtomicU64::new(seed);
+    let shared = Mutex::new((&mut report, Vec::new()));
+    // A run is one thread's; which thread has which seed changes nothing.
+    let worker = || {
+        loop {
+            let mine = next.fetch_add(1, Ordering::Relaxed);
+            if mine >= seed + runs {
+                return;
+            }
+            let outcome = run(mine, STEPS, &plan(mine, STEPS));
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            shared.0.add(&outcome);
+            if !outcome.wrong.is_empty() {
+                shared.1.push(mine);
+            }
+            progress(shared.0.runs);
         }
-        progress(report.runs);
-    }
+    };
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        (0..threads).for_each(|_| drop(scope.spawn(worker)));
+    });
+    let mut failed = shared
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .1;
+    failed.sort_unstable();
+    report.failures = failed
+        .into_iter()
+        .take(SHOWN)
+        .map(|seed| shrink(seed, &plan(seed, STEPS)))
+        .collect();
     report.seconds = begun.elapsed().as_secs_f64();
     report
 }
