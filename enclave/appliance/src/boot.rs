@@ -13,7 +13,7 @@ use newton_evaluate::{
 };
 use newton_http::{DialClass, HttpClient};
 use newton_keys::{HpkeKey, MasterSecret, Purpose};
-use newton_pages::{Options, PageKey, PageStore, StoreId};
+use newton_pages::{Options, PageKey, PageStore, RedbBackend, StoreId};
 use newton_relay::{
     Connector,
     asynchronous::{AsyncAcceptor, AsyncStream},
@@ -288,7 +288,8 @@ fn open_state(
         "page file opened"
     );
     let fault = pages.clone();
-    let opened = open_database(pages, cache)
+    let backend = RedbBackend::new(pages).context("reading the page file")?;
+    let opened = open_database(backend, cache)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
         .map_err(anyhow::Error::from);
     // redb hands on texts only; the page store knows which page it was.
