@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Verdict, WorkerLimits};
 use crate::{
-    error::EvaluateError,
+    error::{ArtifactError, EvaluateError},
     request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpOutcome, HttpRequest},
 };
@@ -39,6 +39,8 @@ pub(super) enum Send<'a> {
     },
     Artifact(Option<&'a serde_bytes::Bytes>),
     Http(Result<HttpOutcome, FetchError>),
+    Compile(&'a serde_bytes::Bytes),
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
@@ -66,6 +68,10 @@ pub(super) enum Receive {
     Artifact(Option<serde_bytes::ByteBuf>),
     /// Answer to [`FromChild::Http`].
     Http(Result<HttpOutcome, FetchError>),
+    /// Compile a component; the only request of its process.
+    Compile(serde_bytes::ByteBuf),
+    /// Answer to [`FromChild::NeedModule`]: the length of what follows the frame as it is.
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Child to parent.
@@ -79,6 +85,10 @@ pub(super) enum FromChild {
     NeedArtifact(B256),
     /// HTTP wanted; the largest body that may come back.
     Http(HttpRequest, u64),
+    /// A compiled component wanted.
+    NeedModule(B256),
+    /// Answer to [`Receive::Compile`]: the length of what follows the frame as it is.
+    Compiled(Result<u64, CompileRefusal>),
     /// The end of a request.
     Done {
         /// Its outcome.
@@ -86,6 +96,15 @@ pub(super) enum FromChild {
         /// Whether the child has used up its life and should be replaced.
         retire: bool,
     },
+}
+
+/// Why there is no compiled component.
+#[derive(Serialize, Deserialize)]
+pub(super) enum CompileRefusal {
+    /// The bytes break a rule.
+    Refused(ArtifactError),
+    /// The compiler failed; an abstention.
+    Failed(EvaluateError),
 }
 
 /// The outcome of a request.
