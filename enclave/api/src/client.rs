@@ -130,7 +130,8 @@ impl Client {
         read_answer(&body)
     }
 
-    async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    /// A connection of its own, for callers that speak HTTP themselves.
+    pub async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let tcp = TcpStream::connect(&self.address).await?;
         tcp.set_nodelay(true)?;
         let provider = Arc::new(ring::default_provider());

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use crate::{
     appliance::Appliance,
     ingest,
+    metrics::Metrics,
     vote::{self, NotSigning, Standing, Vote},
 };
 
@@ -48,13 +49,16 @@ pub struct Engine {
     pub da_rules: DaRules,
     /// How far they are judged.
     pub da_checks: DaChecks,
-    /// Keyless processes for untrusted content.
+    /// Keyless processes for tasks.
     pub workers: Arc<WorkerPool>,
+    /// Those for checks at ingestion.
+    pub checks: Arc<WorkerPool>,
     app: Arc<Appliance>,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
     submitted: Mutex<Option<(u64, Instant)>>,
     notes: Mutex<Notes>,
+    quarantine: ingest::Quarantine,
 }
 
 /// What the last rounds said, for `newt_health`.
@@ -73,6 +77,7 @@ impl Engine {
         state: StateStore,
         da: EigenDaProxy,
         workers: Arc<WorkerPool>,
+        checks: Arc<WorkerPool>,
     ) -> Self {
         let da_checks = if app.consensus.development().incomplete_da_checks {
             DaChecks::Incomplete
@@ -86,12 +91,24 @@ impl Engine {
             da_rules: DaRules::default(),
             da_checks,
             workers,
+            checks,
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),
             submitted: Mutex::default(),
             notes: Mutex::default(),
+            quarantine: ingest::Quarantine::default(),
         }
+    }
+
+    /// Content that workers do not survive.
+    pub const fn quarantine(&self) -> &ingest::Quarantine {
+        &self.quarantine
+    }
+
+    /// Figures for operators.
+    pub fn metrics(&self) -> &Metrics {
+        &self.app.metrics
     }
 
     /// One view of finalized state and, over it, the blocks above.
@@ -311,7 +328,9 @@ impl Engine {
             n.waiting = Some(format!("commit {} to land", selection.sequence()));
         });
         let window_end = selection.window_end;
+        let started = Instant::now();
         let prepared = self.state.prepare(*selection)?;
+        self.metrics().commits.observe(started.elapsed());
         let commit = prepared.commit().clone();
         let vote = match self.vote(commit.sequenceNo) {
             Some(vote) if vote.commit == commit => vote,
