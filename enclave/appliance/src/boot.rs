@@ -34,10 +34,11 @@ use crate::{
     dialer::RelayDialer,
     engine::{self, Engine},
     fetch::ComponentHttp,
+    gather,
     identity::Identity,
-    logging,
+    logging, peers,
     platform::Platform,
-    rounds,
+    readmit, rounds,
     rpc::{self, Methods},
     running::Running,
     secret,
@@ -74,6 +75,7 @@ pub async fn run() -> Result<()> {
         platform: platform.name,
         identity: Identity::new(platform.nsm.as_ref(), operator)?,
         nsm: platform.nsm,
+        root: platform.root,
         consensus,
         local,
         control,
@@ -171,6 +173,7 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key))
             .await??
     };
+    let peers = peers::peers(&app.local.local.peers, dialer.clone());
     let da = EigenDaProxy::new(dialer, &app.local.local.da_url).context("local.da_url")?;
     let next = state.next_block()?;
     let parent = state.finalized()?.map(|head| head.hash);
@@ -181,19 +184,38 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         "state opened"
     );
     let chain_id = chain.chain_id;
-    let engine = Arc::new(Engine::new(app.clone(), chain, state, da, workers.clone()));
+    let engine = Arc::new(Engine::new(
+        app.clone(),
+        chain,
+        state,
+        da,
+        workers.clone(),
+        master.commitment().into(),
+    ));
     tokio::spawn(engine::follow(engine.clone(), follower));
     tokio::spawn(engine::ingest(engine.clone()));
     let pause = Duration::from_millis(app.local.local.poll_ms);
     tokio::spawn(rounds::keep_records(engine.clone(), pause));
-    Ok(Arc::new(Running {
+    for peer in peers.clone() {
+        tokio::spawn(gather::gather(engine.clone(), peer));
+    }
+    let running = Arc::new(Running {
         master,
         shares,
-        chains: BTreeMap::from([(chain_id, engine)]),
+        chains: BTreeMap::from([(chain_id, engine.clone())]),
         simulations: Arc::new(Semaphore::new((workers.workers() / 2).max(1))),
         workers,
         http,
-    }))
+    });
+    if chain_id == app.authority().chain_id {
+        tokio::spawn(readmit::readmit(
+            app.clone(),
+            running.clone(),
+            engine,
+            peers,
+        ));
+    }
+    Ok(running)
 }
 
 /// The chain's view. This version has one that trusts the RPC, and only the measured development switch opens it.

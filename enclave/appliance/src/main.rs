@@ -2,20 +2,26 @@
 //!
 //! `appliance` runs it; `appliance worker` is the keyless process for untrusted content that it starts of itself.
 
+mod admission;
 mod appliance;
 mod assemble;
 mod boot;
 mod dialer;
 mod engine;
 mod fetch;
+mod gather;
 mod identity;
 mod ingest;
 mod logging;
+mod peers;
 mod platform;
+mod quorum;
+mod readmit;
 mod rounds;
 mod rpc;
 mod running;
 mod secret;
+mod skip;
 mod task;
 mod vote;
 

@@ -3,6 +3,7 @@
 mod describe;
 mod keys;
 mod methods;
+mod network;
 mod openrpc;
 mod owner;
 pub(crate) mod reads;

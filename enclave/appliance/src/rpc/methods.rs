@@ -103,7 +103,12 @@ macro_rules! serve {
 
 /// The method with this name.
 pub(super) fn find(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.name == name)
+    all().find(|method| method.name == name)
+}
+
+/// Every method, in the order of `docs/openrpc.json`.
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter().chain(super::network::METHODS)
 }
 
 const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
@@ -157,6 +162,12 @@ const DATA_RESULT: &[Field] = &[
         "policy_data_instance_id, policy_data_template_id, output, output_json, output_hash, transcript_hash, http_requests, \
          fuel_used, expire_after; null without success",
     ),
+    (
+        "policy_data",
+        Object,
+        "the same as public clients read it: specifier (the instance), data (the output), timestamp (the reference block's); \
+         null without success",
+    ),
     ("error", Text, "why there is no output; null with success"),
     ("error_details", Object, DETAILS),
 ];
@@ -172,8 +183,10 @@ const SIMULATION_ERRORS: &[ErrorName] = &[
     ChainViewStale,
 ];
 
-/// Every method, in the order of `docs/protocol.md`.
-pub(super) static METHODS: &[Method] = &[
+pub(super) use serve;
+
+/// Methods for callers; those between enclaves stand in `network`.
+static METHODS: &[Method] = &[
     Method {
         name: "rpc.discover",
         summary: "This description, as an OpenRPC document.",
@@ -478,6 +491,7 @@ pub(super) static METHODS: &[Method] = &[
                 "data components, at most 16; none",
             ),
             optional("policy_params", Document, "data.params; {}"),
+            SIGNATURE,
         ],
         result: POLICY_RESULT,
         errors: SIMULATION_ERRORS,
@@ -492,7 +506,11 @@ pub(super) static METHODS: &[Method] = &[
         owner: Owner::No,
         params: &[
             CHAIN,
-            CLIENT,
+            optional(
+                "policy_client",
+                Address,
+                "the client; that of policy_data_instance_id",
+            ),
             optional(
                 "policy_data_instance_id",
                 Hash,
