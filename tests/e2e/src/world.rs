@@ -374,6 +374,11 @@ impl World {
         Ok(enclave.with_bearer(&self.api_key))
     }
 
+    /// Artifacts of the compiled contracts.
+    pub fn contracts_out(&self) -> &Path {
+        &self.options.paths.contracts_out
+    }
+
     /// The chain's RPC.
     pub fn rpc_url(&self) -> &str {
         &self.anvil.url

@@ -4,6 +4,7 @@
 pub mod components;
 pub mod operators;
 pub mod recorder;
+pub mod rounds;
 pub mod simulations;
 
 use std::{
