@@ -192,7 +192,16 @@ impl Assembler<'_> {
     ) -> Result<Evaluation, EvaluateError> {
         let source = SnapshotBytes::new(self.snapshot, inline);
         let http = self.running.http.fetcher();
-        self.running.workers.evaluate(request, &source, Some(&http))
+        // Whoever wants to see everything simulates.
+        let pool = if request.explain {
+            &self.running.pools.simulations
+        } else {
+            &self.running.workers
+        };
+        let started = std::time::Instant::now();
+        let outcome = pool.evaluate(request, &source, Some(&http));
+        self.engine.metrics().evaluations.observe(started.elapsed());
+        outcome
     }
 
     /// The rows.

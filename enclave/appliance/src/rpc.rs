@@ -35,6 +35,15 @@ impl Handler for Methods {
     ) -> Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>> {
         Box::pin(self.dispatch(call))
     }
+
+    /// An artifact of 24 MiB in hex, as a value and as text; everything else stays far below a limit of the rules.
+    fn answer_bytes(&self, method: &str) -> usize {
+        if method == "newt_getArtifact" {
+            100 << 20
+        } else {
+            2 << 20
+        }
+    }
 }
 
 impl Methods {

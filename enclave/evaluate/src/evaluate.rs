@@ -16,7 +16,7 @@ use crate::{
     rego::{Policy, RegoInput},
     request::{
         ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic,
-        EvaluateRequest, Evaluation, SecretBytes, Seen,
+        EvaluateRequest, Evaluation, SecretBytes, Seen, Supply,
     },
     rules::{RULES_VERSION_1, RuleLimits},
     schema::{self, Schema},
@@ -402,14 +402,15 @@ impl Evaluator {
         source: &dyn ArtifactSource,
     ) -> Result<Arc<Compiled>, EvaluateError> {
         self.compiled.fetch(wasm, || {
-            let bytes = fetch(wasm, source)?;
-            let compiled = self
-                .components
-                .compile(&bytes)
-                .map_err(|error| match error {
-                    CompileError::Refused(error) => refused(wasm, error),
-                    CompileError::Failed(error) => error,
-                })?;
+            let compiled = match source.module(wasm) {
+                Supply::Module(module) => self.components.adopt(&module),
+                Supply::CompileYourself => self.components.compile(&fetch(wasm, source)?),
+                Supply::None(error) => return Err(error),
+            };
+            let compiled = compiled.map_err(|error| match error {
+                CompileError::Refused(error) => refused(wasm, error),
+                CompileError::Failed(error) => error,
+            })?;
             let size = compiled.size() as u64;
             Ok((compiled, size))
         })

@@ -36,6 +36,6 @@ pub use intent::Intent;
 pub use json::Json;
 pub use request::{
     ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest,
-    Evaluation, PolicyInput, SecretBytes, Seen, TaskContext,
+    Evaluation, PolicyInput, SecretBytes, Seen, Supply, TaskContext,
 };
 pub use rules::RULES_VERSION_1;

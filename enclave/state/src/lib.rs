@@ -14,6 +14,7 @@
 
 mod blocks;
 mod commit;
+mod compiled;
 mod content;
 mod error;
 mod queue;
@@ -27,6 +28,7 @@ pub mod tree;
 
 pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
+pub use compiled::MAX_COMPILED_BYTES;
 pub use error::StateError;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,

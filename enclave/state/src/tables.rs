@@ -32,6 +32,10 @@ pub(crate) const LEAVES: Bytes = TableDefinition::new("leaves");
 pub(crate) const CONTENT: Bytes = TableDefinition::new("content");
 /// `content hash ‖ chunk number (u32)` → bytes.
 pub(crate) const CHUNKS: Bytes = TableDefinition::new("content/chunks");
+/// `engine fingerprint ‖ component hash` → compiled component, see [`crate::compiled`].
+pub(crate) const COMPILED: Bytes = TableDefinition::new("compiled");
+/// The key before `‖ chunk number (u32)` → bytes.
+pub(crate) const COMPILED_CHUNKS: Bytes = TableDefinition::new("compiled/chunks");
 /// Sequence number → commit that this enclave derived and the chain confirmed (ABI encoding).
 pub(crate) const COMMITS: Numbered = TableDefinition::new("commits");
 /// Sequence number → commit seen in finalized blocks and not yet replayed.

@@ -117,6 +117,8 @@ errors! {
     Halted = -32652, Final;
     /// An envelope does not open, or is not for this client.
     SecretsUnreadable = -32653, Final;
+    /// The caller's key, or everyone without one, made too many calls; `data.retry_after_ms` says when the next one is taken.
+    RateLimited = -32654, Retryable;
     /// An output in a set of prepared outputs is forged, foreign, of another task or round, or there twice; `data.reason` says which.
     InvalidOutputs = -32660, Final;
     /// The prepared outputs do not carry a quorum's weight.

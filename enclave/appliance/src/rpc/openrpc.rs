@@ -16,6 +16,7 @@ const EVERY_CALL: &[ErrorName] = &[
     ErrorName::InvalidParams,
     ErrorName::InternalError,
     ErrorName::Overloaded,
+    ErrorName::RateLimited,
     ErrorName::RequestTooLarge,
 ];
 
@@ -300,6 +301,21 @@ mod tests {
                 "{} is not in docs/protocol.md",
                 method.name
             );
+        }
+    }
+
+    #[test]
+    fn the_table_of_errors_stands_in_the_protocol() {
+        let protocol = std::fs::read_to_string(docs().join("protocol.md")).unwrap();
+        for name in ErrorName::ALL {
+            let disposition = json!(name.disposition());
+            let row = format!(
+                "| {} | `{}` | {} |",
+                name.code(),
+                name.as_str(),
+                disposition.as_str().unwrap()
+            );
+            assert!(protocol.contains(&row), "{row} is not in docs/protocol.md");
         }
     }
 

@@ -457,7 +457,8 @@ pub(super) fn renamed(instance: Option<B256>, address: Option<&Value>) -> Result
 /// What the ingest check says of a source, before anything runs.
 fn check_source(running: &Running, source: &str, entrypoint: &str) -> Result<(), RpcError> {
     let verdict = running
-        .workers
+        .pools
+        .simulations
         .check_artifact(
             ArtifactKind::PolicyRego,
             source.as_bytes(),

@@ -28,6 +28,7 @@ impl WorkerPool {
         source: &dyn ArtifactSource,
         http: Option<&dyn HttpFetcher>,
     ) -> Result<Vec<Prepared>, EvaluateError> {
+        self.ensure_modules(request, source)?;
         let message = Send::Prepare(request, http.is_some());
         let (size, wall) = (size_of(request), self.wall_of(request));
         match self.call(&message, size, wall, Some(source), http)? {

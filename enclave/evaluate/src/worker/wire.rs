@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{Verdict, WorkerLimits};
 use crate::{
-    error::EvaluateError,
+    error::{ArtifactError, EvaluateError},
     evaluate::{Concluded, Prepared},
     merge::{Outputs, Quorum},
     request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
@@ -44,6 +44,8 @@ pub(super) enum Send<'a> {
     Http(Result<HttpOutcome, FetchError>),
     Prepare(&'a EvaluateRequest, bool),
     Conclude(&'a EvaluateRequest, Quorum, &'a BTreeMap<B256, Outputs>),
+    Compile(&'a serde_bytes::Bytes),
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
@@ -75,6 +77,10 @@ pub(super) enum Receive {
     Prepare(Box<EvaluateRequest>, bool),
     /// Merge the operators' outputs, by data instance, and decide.
     Conclude(Box<EvaluateRequest>, Quorum, BTreeMap<B256, Outputs>),
+    /// Compile a component; the only request of its process.
+    Compile(serde_bytes::ByteBuf),
+    /// Answer to [`FromChild::NeedModule`]: the length of what follows the frame as it is.
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Child to parent.
@@ -88,6 +94,10 @@ pub(super) enum FromChild {
     NeedArtifact(B256),
     /// HTTP wanted; the largest body that may come back.
     Http(HttpRequest, u64),
+    /// A compiled component wanted.
+    NeedModule(B256),
+    /// Answer to [`Receive::Compile`]: the length of what follows the frame as it is.
+    Compiled(Result<u64, CompileRefusal>),
     /// The end of a request.
     Done {
         /// Its outcome.
@@ -95,6 +105,15 @@ pub(super) enum FromChild {
         /// Whether the child has used up its life and should be replaced.
         retire: bool,
     },
+}
+
+/// Why there is no compiled component.
+#[derive(Serialize, Deserialize)]
+pub(super) enum CompileRefusal {
+    /// The bytes break a rule.
+    Refused(ArtifactError),
+    /// The compiler failed; an abstention.
+    Failed(EvaluateError),
 }
 
 /// The outcome of a request.
