@@ -16,8 +16,10 @@ mod blocks;
 mod commit;
 mod content;
 mod error;
+mod import;
 mod queue;
 pub mod registry;
+mod retention;
 mod schedule;
 mod snapshot;
 mod store;
@@ -27,6 +29,7 @@ pub mod tree;
 pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
 pub use error::StateError;
+pub use import::SnapshotLeaf;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,
 };
