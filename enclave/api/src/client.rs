@@ -170,7 +170,10 @@ impl Client {
         read_answer(&body)
     }
 
-    async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>> {
+    /// A connection of its own, for callers that speak HTTP themselves.
+    pub async fn connect(
+        &self,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>> {
         let stream = self.open.open(&self.address).await?;
         let provider = Arc::new(ring::default_provider());
         let verifier = PinnedKey {

@@ -11,7 +11,7 @@ use newton_types::{
 };
 use tokio::sync::mpsc;
 
-use crate::{identity::Identity, running::Running};
+use crate::{identity::Identity, metrics::Metrics, running::Running};
 
 /// Shared by all tasks of the appliance.
 pub struct Appliance {
@@ -33,6 +33,8 @@ pub struct Appliance {
     pub control: ControlClient,
     /// Public half of this boot's ephemeral HPKE key.
     pub ephemeral: [u8; 32],
+    /// Figures for operators.
+    pub metrics: Metrics,
     phase: RwLock<Phase>,
 }
 
@@ -89,6 +91,7 @@ impl Appliance {
             identity: parts.identity,
             control: parts.control,
             ephemeral,
+            metrics: Metrics::default(),
             phase: RwLock::new(Phase::Starting(Some(parts.ephemeral))),
         }
     }

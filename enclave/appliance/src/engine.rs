@@ -32,7 +32,9 @@ use crate::{
     appliance::Appliance,
     gather::{Matter, PeerNotes},
     ingest,
+    metrics::Metrics,
     quorum::Ballot,
+    rounds::Rounds,
     skip::Skips,
     vote::{self, NotSigning, Standing, Vote},
 };
@@ -57,11 +59,15 @@ pub struct Engine {
     pub da_rules: DaRules,
     /// How far they are judged.
     pub da_checks: DaChecks,
-    /// Keyless processes for untrusted content.
+    /// Keyless processes for tasks.
     pub workers: Arc<WorkerPool>,
+    /// Those for checks at ingestion.
+    pub checks: Arc<WorkerPool>,
     /// Of the master secret that this boot has.
     commitment: B256,
     pub(crate) app: Arc<Appliance>,
+    /// What this boot remembers of its answers.
+    pub rounds: Rounds,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
     pub(crate) skips: Mutex<Skips>,
@@ -70,6 +76,7 @@ pub struct Engine {
     due: Mutex<Option<(B256, Instant)>>,
     pub(crate) peers: Mutex<PeerNotes>,
     notes: Mutex<Notes>,
+    quarantine: ingest::Quarantine,
 }
 
 /// What the last rounds said, for `newt_health`.
@@ -89,6 +96,7 @@ impl Engine {
         state: StateStore,
         da: EigenDaProxy,
         workers: Arc<WorkerPool>,
+        checks: Arc<WorkerPool>,
         commitment: B256,
     ) -> Self {
         let da_checks = if app.consensus.development().incomplete_da_checks {
@@ -103,7 +111,9 @@ impl Engine {
             da_rules: DaRules::default(),
             da_checks,
             workers,
+            checks,
             commitment,
+            rounds: Rounds::default(),
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),
@@ -112,7 +122,18 @@ impl Engine {
             due: Mutex::default(),
             peers: Mutex::default(),
             notes: Mutex::default(),
+            quarantine: ingest::Quarantine::default(),
         }
+    }
+
+    /// Content that workers do not survive.
+    pub const fn quarantine(&self) -> &ingest::Quarantine {
+        &self.quarantine
+    }
+
+    /// Figures for operators.
+    pub fn metrics(&self) -> &Metrics {
+        &self.app.metrics
     }
 
     /// One view of finalized state and, over it, the blocks above.
@@ -378,7 +399,10 @@ impl Engine {
                     });
                     return Ok(());
                 }
-                let commit = self.state.prepare(*selection)?.commit().clone();
+                let started = Instant::now();
+                let prepared = self.state.prepare(*selection)?;
+                self.metrics().commits.observe(started.elapsed());
+                let commit = prepared.commit().clone();
                 vote::sign(self, &self.app.identity, commit).context("signing a commit")?
             }
         };

@@ -108,7 +108,7 @@ pub fn task_hash(task: &abi::Task) -> B256 {
     keccak256(task.abi_encode())
 }
 
-fn domain(name: &'static str, scope: Scope) -> Eip712Domain {
+pub(crate) fn domain(name: &'static str, scope: Scope) -> Eip712Domain {
     Eip712Domain::new(
         Some(Cow::Borrowed(name)),
         Some(Cow::Borrowed("1")),

@@ -297,7 +297,8 @@ impl ShareHolders {
     }
 }
 
-async fn chain_time(chain: &Chain) -> Result<u64> {
+/// Time of the newest block, in seconds.
+pub async fn chain_time(chain: &Chain) -> Result<u64> {
     use alloy::providers::Provider;
     let block = chain
         .provider

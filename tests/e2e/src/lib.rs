@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod chain;
+pub mod challenge;
 pub mod compile;
 pub mod enclave;
 pub mod leaves;

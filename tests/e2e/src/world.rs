@@ -25,7 +25,7 @@ use newton_shim::{
 };
 use newton_types::manifest::{
     ApiKey, Chain as ManifestChain, Consensus, ConsensusManifest, Contracts, Development, Local,
-    LocalManifest, Permission, RpcEndpoint, ShareHolders as ManifestHolders,
+    LocalManifest, ModuleCache, Permission, Rate, RpcEndpoint, ShareHolders as ManifestHolders,
 };
 use newton_xtask::{image::Image, setup::Qemu};
 use sha2::{Digest, Sha256};
@@ -374,6 +374,11 @@ impl World {
         Ok(enclave.with_bearer(&self.api_key))
     }
 
+    /// Artifacts of the compiled contracts.
+    pub fn contracts_out(&self) -> &Path {
+        &self.options.paths.contracts_out
+    }
+
     /// The chain's RPC.
     pub fn rpc_url(&self) -> &str {
         &self.anvil.url
@@ -463,7 +468,18 @@ fn local_manifest(
             api_keys: vec![ApiKey {
                 sha256: B256::from_slice(&Sha256::digest(api_key.as_bytes())),
                 permissions: vec![Permission::RpcRead, Permission::RpcWrite],
+                rate: None,
             }],
+            key_rate: Rate {
+                per_second: 2_000,
+                burst: 4_000,
+            },
+            open_rate: Rate {
+                per_second: 1_000,
+                burst: 2_000,
+            },
+            queue_per_worker: 32,
+            module_cache: ModuleCache::Dev,
             log_level: "info".to_owned(),
             // No two at the same pace.
             poll_ms: 200 + 130 * seat.number,

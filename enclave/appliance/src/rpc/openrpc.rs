@@ -16,6 +16,7 @@ const EVERY_CALL: &[ErrorName] = &[
     ErrorName::InvalidParams,
     ErrorName::InternalError,
     ErrorName::Overloaded,
+    ErrorName::RateLimited,
     ErrorName::RequestTooLarge,
 ];
 
@@ -135,6 +136,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Document => reference("Document"),
         Kind::Intent => reference("Intent"),
         Kind::DataEntry => reference("DataEntry"),
+        Kind::OperatorOutputs => reference("OperatorOutputs"),
     }
 }
 
@@ -172,6 +174,28 @@ fn schemas() -> Value {
                 "params": reference("Document"),
                 "secrets": reference("Document"),
                 "wasm_args": described(Kind::Bytes, "UTF-8 JSON in hex; the same in every entry that gives it"),
+            },
+        },
+        "OperatorOutputs": {
+            "type": "object",
+            "description": "An answer of newt_fetchPolicyData; other members of it are not read.",
+            "required": ["round", "bls_public_key", "outputs"],
+            "properties": {
+                "round": schema(Kind::Integer),
+                "bls_public_key": described(Kind::Bytes, "EIP-2537 form"),
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["policy_data_instance_id", "output", "transcript_hash", "signature"],
+                        "properties": {
+                            "policy_data_instance_id": schema(Kind::Hash),
+                            "output": schema(Kind::Bytes),
+                            "transcript_hash": schema(Kind::Hash),
+                            "signature": described(Kind::Bytes, "EIP-2537 form"),
+                        },
+                    },
+                },
             },
         },
         "OwnerSignature": {
@@ -277,6 +301,21 @@ mod tests {
                 "{} is not in docs/protocol.md",
                 method.name
             );
+        }
+    }
+
+    #[test]
+    fn the_table_of_errors_stands_in_the_protocol() {
+        let protocol = std::fs::read_to_string(docs().join("protocol.md")).unwrap();
+        for name in ErrorName::ALL {
+            let disposition = json!(name.disposition());
+            let row = format!(
+                "| {} | `{}` | {} |",
+                name.code(),
+                name.as_str(),
+                disposition.as_str().unwrap()
+            );
+            assert!(protocol.contains(&row), "{row} is not in docs/protocol.md");
         }
     }
 
