@@ -152,6 +152,53 @@ pub enum StateError {
     /// Parameters that no window can be computed from.
     #[error("consensus parameters: {0}")]
     Parameters(String),
+    /// The next commit's rules are not implemented here.
+    #[error(
+        "rules version {version} is in force at boundary block {boundary}; this image implements versions up to {known}: \
+         start an image that implements it"
+    )]
+    Rules {
+        /// In force at the boundary.
+        version: u32,
+        /// The commit's boundary block.
+        boundary: u64,
+        /// Newest one implemented.
+        known: u32,
+    },
+    /// The leaves of that commit are not the newest ones any more.
+    #[error("the newest commit is {tip}, asked for the leaves of {asked}")]
+    SnapshotMoved {
+        /// Newest commit.
+        tip: u64,
+        /// Commit asked for.
+        asked: u64,
+    },
+    /// A snapshot's leaves give another root than the chain has.
+    #[error("snapshot of commit {sequence} has root {got}, the chain has {expected}")]
+    SnapshotRoot {
+        /// The commit.
+        sequence: u64,
+        /// Root on chain.
+        expected: B256,
+        /// Root of the leaves.
+        got: B256,
+    },
+    /// A leaf of a snapshot cannot be taken.
+    #[error("snapshot: leaf {} {reason}", .key.0)]
+    SnapshotLeaves {
+        /// Its key.
+        key: newton_types::LeafKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Bytes of a snapshot are not those asked for.
+    #[error("snapshot: content {hash} hashes to {got}")]
+    SnapshotContent {
+        /// Hash asked for.
+        hash: B256,
+        /// Hash of the bytes.
+        got: B256,
+    },
     /// The pending blocks do not build upon the finalized block of this snapshot; follow again.
     #[error("pending blocks start at {got}, the finalized head is {finalized}")]
     StalePending {
@@ -188,6 +235,10 @@ impl StateError {
                 | Self::WrongLength { .. }
                 | Self::NotNext { .. }
                 | Self::StalePending { .. }
+                | Self::SnapshotMoved { .. }
+                | Self::SnapshotRoot { .. }
+                | Self::SnapshotLeaves { .. }
+                | Self::SnapshotContent { .. }
         )
     }
 }
