@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod components;
+pub mod load;
 pub mod recorder;
 pub mod simulations;
 
