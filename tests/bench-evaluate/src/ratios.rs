@@ -6,13 +6,13 @@ use alloy_primitives::B256;
 use anyhow::{Context, Result, ensure};
 use newton_evaluate::{
     Json, RULES_VERSION_1,
-    component::{self, Components, Run},
+    component::{self, Components, NO_SECRETS, Run},
     rego::{Policy, RegoInput},
     rules::RuleLimits,
 };
 use wasmtime::{
-    Engine, Store,
-    component::{Component, Linker},
+    Engine, Store, StoreContextMut,
+    component::{Component, ComponentType, Linker, Lower},
 };
 
 use crate::{
@@ -69,7 +69,24 @@ pub fn rego(example: &Example, samples: usize) -> Result<Ratio> {
     Ratio::measure(samples, Some(1.1), ours, theirs)
 }
 
-/// One run of the component, fuel, limits and a fresh instance on both sides; the bare engine links every import to a trap.
+/// What `secrets.get` gives.
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct SecretResponse {
+    value: Vec<u8>,
+}
+
+/// The one import that the component calls.
+fn secrets(linker: &mut Linker<()>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut provider = linker.instance("newton:provider/secrets@0.2.0")?;
+    provider.func_wrap("get", |_: StoreContextMut<'_, ()>, (): ()| {
+        let answer: std::result::Result<SecretResponse, String> = Err(NO_SECRETS.to_owned());
+        Ok((answer,))
+    })
+}
+
+/// One run of the component, fuel, limits and a fresh instance on both sides; the bare engine links to a trap what is not called.
 pub fn component(example: &Example, samples: usize) -> Result<Ratio> {
     let components = Components::new()?;
     let compiled = components.compile(&example.component)?;
@@ -97,6 +114,7 @@ pub fn component(example: &Example, samples: usize) -> Result<Ratio> {
     let component = bare(Component::from_binary(&engine, &example.component))?;
     let mut linker = Linker::<()>::new(&engine);
     bare(linker.define_unknown_imports_as_traps(&component))?;
+    bare(secrets(&mut linker))?;
     let pre = bare(linker.instantiate_pre(&component))?;
     let once = || -> wasmtime::Result<bool> {
         let mut store = Store::new(&engine, ());
