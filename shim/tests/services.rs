@@ -26,6 +26,7 @@ fn disk_client(guest: Connector) -> DiskClient {
         DiskOptions {
             io_timeout: PATIENCE,
             patience: PATIENCE,
+            ..DiskOptions::default()
         },
     )
     .unwrap()

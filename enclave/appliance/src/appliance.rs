@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use newton_attestation::nsm::Nsm;
+use newton_attestation::{TrustedRoot, nsm::Nsm};
 use newton_keys::{HpkeKey, MasterSecret, hpke::Sealed, shares::Recovery};
 use newton_relay::control::ControlClient;
 use newton_types::{
@@ -19,6 +19,8 @@ pub struct Appliance {
     pub platform: &'static str,
     /// The security module.
     pub nsm: Arc<dyn Nsm>,
+    /// Where the documents of other enclaves must end.
+    pub root: TrustedRoot,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.
@@ -82,6 +84,7 @@ impl Appliance {
         Self {
             platform: parts.platform,
             nsm: parts.nsm,
+            root: parts.root,
             config_hash: parts.consensus.config_hash(),
             consensus: parts.consensus,
             local: parts.local,
@@ -126,6 +129,12 @@ impl Appliance {
             Phase::Ready(_) => ("ready", None),
             Phase::Halted(fault) => ("halted", Some(fault.clone())),
         }
+    }
+
+    /// Whether a fault has stopped this boot.
+    pub fn is_halted(&self) -> bool {
+        let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*phase, Phase::Halted(_))
     }
 
     /// Waits for share holders from now on; what they give comes out of `found`.
@@ -197,6 +206,8 @@ pub struct Parts {
     pub platform: &'static str,
     /// The security module.
     pub nsm: Arc<dyn Nsm>,
+    /// Where the documents of other enclaves must end.
+    pub root: TrustedRoot,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.

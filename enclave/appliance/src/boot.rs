@@ -9,7 +9,7 @@ use newton_attestation::nsm::{CONFIG_PCR, Nsm};
 use newton_chain::{ChainError, ChainView, Follower, HttpTransport, RpcChainView, UnverifiedRpc};
 use newton_http::{DialClass, HttpClient};
 use newton_keys::{HpkeKey, MasterSecret, Purpose};
-use newton_pages::{Options, PageKey, PageStore, StoreId};
+use newton_pages::{Options, PageKey, PageStore, RedbBackend, StoreId};
 use newton_relay::{
     Connector,
     asynchronous::{AsyncAcceptor, AsyncStream},
@@ -30,10 +30,12 @@ use crate::{
     dialer::RelayDialer,
     engine::{self, Engine},
     fetch::ComponentHttp,
+    gather,
     identity::Identity,
-    logging, metrics,
+    logging, metrics, peers,
     platform::Platform,
     pools::Pools,
+    readmit, rounds,
     rpc::{self, Methods},
     running::Running,
     secret,
@@ -70,6 +72,7 @@ pub async fn run() -> Result<()> {
         platform: platform.name,
         identity: Identity::new(platform.nsm.as_ref(), operator)?,
         nsm: platform.nsm,
+        root: platform.root,
         consensus,
         local,
         control,
@@ -172,6 +175,7 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key))
             .await??
     };
+    let peers = peers::peers(&app.local.local.peers, dialer.clone());
     let pools = {
         let (app, state) = (app.clone(), state.clone());
         tokio::task::spawn_blocking(move || Pools::start(&app.local.local, state)).await??
@@ -193,18 +197,33 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         da,
         pools.tasks.clone(),
         pools.checks.clone(),
+        master.commitment().into(),
     ));
     tokio::spawn(engine::follow(engine.clone(), follower));
     tokio::spawn(engine::ingest(engine.clone()));
-    Ok(Arc::new(Running {
+    for peer in peers.clone() {
+        tokio::spawn(gather::gather(engine.clone(), peer));
+    }
+    let pause = Duration::from_millis(app.local.local.poll_ms);
+    tokio::spawn(rounds::keep_records(engine.clone(), pause));
+    let running = Arc::new(Running {
         master,
         shares,
-        chains: BTreeMap::from([(chain_id, engine)]),
+        chains: BTreeMap::from([(chain_id, engine.clone())]),
         simulations: Arc::new(Semaphore::new(pools.simulations.workers())),
         workers: pools.tasks.clone(),
         pools,
         http,
-    }))
+    });
+    if chain_id == app.authority().chain_id {
+        tokio::spawn(readmit::readmit(
+            app.clone(),
+            running.clone(),
+            engine,
+            peers,
+        ));
+    }
+    Ok(running)
 }
 
 /// The chain's view. This version has one that trusts the RPC, and only the measured development switch opens it.
@@ -278,7 +297,8 @@ fn open_state(
     );
     let fault = pages.clone();
     let _ = app.metrics.pages.set(pages.clone());
-    let opened = open_database(pages, cache)
+    let backend = RedbBackend::new(pages).context("reading the page file")?;
+    let opened = open_database(backend, cache)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
         .map_err(anyhow::Error::from);
     // redb hands on texts only; the page store knows which page it was.

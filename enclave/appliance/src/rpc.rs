@@ -3,6 +3,7 @@
 mod describe;
 mod keys;
 mod methods;
+mod network;
 mod openrpc;
 mod owner;
 pub(crate) mod reads;
@@ -213,4 +214,8 @@ pub(crate) struct EvaluateQuery {
     pub(crate) task_id: B256,
     /// Shown to Rego as `input.intent_signature`, not verified here.
     pub(crate) intent_signature: Option<Bytes>,
+    /// The round of `outputs`; 0 without.
+    pub(crate) round: Option<u32>,
+    /// What operators have prepared; without it components run here.
+    pub(crate) outputs: Option<Vec<newton_rounds::OperatorOutputs>>,
 }

@@ -14,6 +14,7 @@ mod compile;
 mod modules;
 mod pool;
 mod process;
+mod rounds;
 mod sandbox;
 mod wire;
 

@@ -1,13 +1,41 @@
 //! A bounded map that forgets what was not used for longest, approximately.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+/// Mixes small integers: page numbers, which the enclave chooses, so that nobody can aim for collisions.
+#[derive(Default)]
+pub(crate) struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(value.into());
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        let mixed = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The table looks at the lowest and the highest bits.
+        self.0 = mixed ^ mixed >> 32;
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<Mix>>;
 
 /// Two generations of entries: when the young one is full it becomes the old one, and what the old one held is forgotten
 /// unless it was used meanwhile. Every operation takes constant time.
 pub(crate) struct Cache<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: Map<K, V>,
+    old: Map<K, V>,
     half: usize,
 }
 
@@ -15,8 +43,8 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
     /// Room for at most `entries`.
     pub(crate) fn new(entries: usize) -> Self {
         Self {
-            young: HashMap::new(),
-            old: HashMap::new(),
+            young: Map::default(),
+            old: Map::default(),
             half: (entries / 2).max(1),
         }
     }

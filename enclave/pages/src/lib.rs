@@ -25,6 +25,7 @@ mod tree;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use backend::RedbBackend;
 pub use error::PageError;
 pub use newton_relay::disk::{BlockDevice, DeviceError, Run, SlotRange};
 pub use seal::{PageKey, StoreId};

@@ -19,7 +19,7 @@
 
 mod client;
 
-pub use client::{BlockDevice, DeviceError, DiskClient, DiskOptions};
+pub use client::{BlockDevice, DeviceError, Dial, DiskClient, DiskOptions, Duplex};
 
 use crate::wire::{Put, Reader};
 use crate::{HostError, WireError};

@@ -250,7 +250,12 @@ impl AsRawFd for Stream {
 /// The pause before attempt `attempt + 1`: 50 ms doubling up to 2 s, spread over ±25 % so that many clients of a host that
 /// comes back do not meet.
 pub(crate) fn backoff(attempt: u32) -> Duration {
-    let base = Duration::from_millis(50) * (1 << attempt.min(6));
+    backoff_from(Duration::from_millis(50), attempt)
+}
+
+/// The same with another first pause.
+pub(crate) fn backoff_from(first: Duration, attempt: u32) -> Duration {
+    let base = first * (1 << attempt.min(6));
     let base = base.min(Duration::from_secs(2));
     // The hasher's per-instance keys are the only randomness this crate needs: nothing secret depends on it.
     let random = RandomState::new().build_hasher().finish() % 512;

@@ -17,8 +17,11 @@ mod commit;
 mod compiled;
 mod content;
 mod error;
+mod import;
 mod queue;
+mod records;
 pub mod registry;
+mod retention;
 mod schedule;
 mod snapshot;
 mod store;
@@ -29,9 +32,11 @@ pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
 pub use compiled::MAX_COMPILED_BYTES;
 pub use error::StateError;
+pub use import::SnapshotLeaf;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,
 };
+pub use records::KeptRecord;
 pub use registry::Registry;
 pub use snapshot::{LeafStatus, Snapshot};
 pub use store::{ChainConfig, FinalizedHead, QueueTotals, StateStore, Tip, open_database};

@@ -41,6 +41,11 @@ pub(crate) const COMMITS: Numbered = TableDefinition::new("commits");
 /// Sequence number → commit seen in finalized blocks and not yet replayed.
 pub(crate) const CHAIN_COMMITS: Numbered = TableDefinition::new("commits/chain");
 
+/// `task id ‖ chunk number (u32)` → part of an evaluation record.
+pub(crate) const RECORDS: Bytes = TableDefinition::new("records");
+/// `last block of the challenge window ‖ task id` → length of the record.
+pub(crate) const RECORDS_BY_END: Bytes = TableDefinition::new("records/by-end");
+
 pub(crate) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StateError> {
     let mut out = Vec::new();
     ciborium::into_writer(value, &mut out).map_err(|e| StateError::Codec {

@@ -152,6 +152,12 @@ pub struct Local {
     /// A finalized head older than this (seconds, by the NSM's clock) stops signing.
     #[serde(default = "default_max_lag_seconds")]
     pub max_lag_seconds: u64,
+    /// Where other operators' enclaves are reached, `host:port`. Who answers there is proven, never believed.
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// Blocks after which this enclave votes to drop a queue entry whose bytes it cannot get.
+    #[serde(default = "default_skip_after_blocks")]
+    pub skip_after_blocks: u64,
 }
 
 /// Compiled components kept in memory: number and bytes (design 2.8).
@@ -433,6 +439,9 @@ fn default_page_cache_mib() -> usize {
 }
 fn default_max_lag_seconds() -> u64 {
     1_800
+}
+fn default_skip_after_blocks() -> u64 {
+    7_200
 }
 
 #[cfg(test)]

@@ -7,128 +7,6 @@ use regorus::unstable::{BUILTINS, Expr, Literal, Module, Query, Ref, Rule, RuleA
 use super::builtins::{IMPURE, OURS};
 use crate::error::ArtifactError;
 
-/// Levels of brackets, and operators in one chain, that parser and interpreter walk without trouble on a stack of 8 MiB. Both descend
-/// once for each, and neither has a bound of its own for chains.
-const MAX_NESTING: usize = 128;
-const MAX_CHAIN: usize = 256;
-
-/// Refuses text that nests so deep that a recursive parser or interpreter could run out of stack.
-///
-/// Counts brackets, and operators between operands of one bracket level, outside of strings and comments. A text that is not Rego is left
-/// for the parser to refuse.
-pub(super) fn nesting(text: &str) -> Result<(), ArtifactError> {
-    let mut scan = Scan {
-        line: 1,
-        ..Scan::default()
-    };
-    let mut bytes = text.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\n' => {
-                scan.line += 1;
-                scan.broken = true;
-            }
-            b' ' | b'\t' | b'\r' => {}
-            b'#' => while bytes.next_if(|next| *next != b'\n').is_some() {},
-            b'"' => {
-                scan.operand();
-                while let Some(inner) = bytes.next_if(|next| *next != b'\n') {
-                    match inner {
-                        b'\\' => drop(bytes.next_if(|next| *next != b'\n')),
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            b'`' => {
-                scan.operand();
-                for inner in bytes.by_ref().take_while(|next| *next != b'`') {
-                    scan.line += u32::from(inner == b'\n');
-                }
-            }
-            b'(' | b'[' | b'{' => scan.open()?,
-            b')' | b']' | b'}' => scan.close(),
-            b',' | b';' => scan.chain = 0,
-            _ if is_word(byte) => {
-                let mut word = vec![byte];
-                while let Some(next) = bytes.next_if(|next| is_word(*next)) {
-                    word.push(next);
-                }
-                if word == b"in" {
-                    scan.operator()?;
-                } else {
-                    scan.operand();
-                }
-            }
-            // Everything else chains: arithmetic, sets, comparison, assignment, and the dots of references.
-            _ => scan.operator()?,
-        }
-    }
-    Ok(())
-}
-
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
-}
-
-#[derive(Default)]
-struct Scan {
-    line: u32,
-    /// Operators so far in the chain of this bracket level, and of the levels around it.
-    chain: usize,
-    outer: Vec<usize>,
-    /// A line has ended since the last token.
-    broken: bool,
-    /// The last token was an operator, so an operand continues its chain on a new line too.
-    open_end: bool,
-}
-
-impl Scan {
-    fn operand(&mut self) {
-        // An operand that follows an operand on another line begins another expression.
-        if self.broken && !self.open_end {
-            self.chain = 0;
-        }
-        self.broken = false;
-        self.open_end = false;
-    }
-
-    fn operator(&mut self) -> Result<(), ArtifactError> {
-        self.chain += 1;
-        self.broken = false;
-        self.open_end = true;
-        self.bound(self.chain, MAX_CHAIN, "a chain of more than", "operators")
-    }
-
-    fn open(&mut self) -> Result<(), ArtifactError> {
-        self.operand();
-        self.outer.push(self.chain);
-        self.chain = 0;
-        self.open_end = true;
-        self.bound(
-            self.outer.len(),
-            MAX_NESTING,
-            "brackets nest deeper than",
-            "levels",
-        )
-    }
-
-    fn close(&mut self) {
-        self.chain = self.outer.pop().unwrap_or_default();
-        self.broken = false;
-        self.open_end = false;
-    }
-
-    fn bound(&self, got: usize, limit: usize, what: &str, unit: &str) -> Result<(), ArtifactError> {
-        if got <= limit {
-            return Ok(());
-        }
-        Err(ArtifactError::InvalidRego {
-            reason: format!("line {}: {what} {limit} {unit}", self.line),
-        })
-    }
-}
-
 /// Resolves an entrypoint to the path the interpreter takes.
 pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, ArtifactError> {
     let package = static_path(&module.package.refr).unwrap_or_default();
@@ -363,6 +241,23 @@ fn is_identifier(text: &str) -> bool {
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The name of a module's package.
+pub(super) fn package(module: &Module) -> String {
+    static_path(&module.package.refr)
+        .unwrap_or_default()
+        .join(".")
+}
+
+/// The rules of a module that have a value, each once, in order of their names.
+pub(super) fn rules(module: &Module) -> BTreeSet<String> {
+    module
+        .policy
+        .iter()
+        .filter_map(|rule| value_head(rule))
+        .map(|head| head.join("."))
+        .collect()
 }
 
 /// Every function called in a rule, or put in a function's place by `with`, with its line. Iterative: chains of operators nest

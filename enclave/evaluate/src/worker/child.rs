@@ -122,6 +122,12 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
                 &secrets,
                 &parent,
             )),
+            Ok(Receive::Prepare(request, http)) => {
+                Reply::Prepared(evaluator.prepare(&request, &parent, http.then_some(&fetcher)))
+            }
+            Ok(Receive::Conclude(request, quorum, outputs)) => {
+                Reply::Concluded(evaluator.conclude(&request, quorum, &outputs, &parent))
+            }
             Ok(Receive::Compile(length)) => {
                 let bytes = parent.receive_bytes(length)?;
                 // Whoever asks ends this process now, so that nothing else comes out of it.

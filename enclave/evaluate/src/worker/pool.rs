@@ -21,7 +21,7 @@ use crate::{
     component::MAX_COMPONENT_BYTES,
     error::{EvaluateError, Finality, Stage},
     evaluate::check_artifact,
-    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation, SecretBytes},
+    request::{ArtifactKind, ArtifactSource, DataInput, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpFetcher},
 };
 
@@ -152,6 +152,22 @@ impl WorkerPool {
         }
     }
 
+    /// Compiles the request's components before a worker is taken, so that nobody else waits for the compiler. What it refuses is found
+    /// again in its place, in the order of the evaluation.
+    pub(super) fn ensure_modules(
+        &self,
+        request: &EvaluateRequest,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
+        for data in &request.data {
+            match self.modules.ensure(data.wasm, source) {
+                Err(error) if error.finality() == Finality::Abstain => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// One evaluation. `http` performs the components' requests; without it a component that asks makes the evaluation abstain.
     ///
     /// # Errors
@@ -162,32 +178,9 @@ impl WorkerPool {
         source: &dyn ArtifactSource,
         http: Option<&dyn HttpFetcher>,
     ) -> Result<Evaluation, EvaluateError> {
-        // Before a worker is taken, so that nobody else waits for the compiler. What it refuses is found again in its place, in the
-        // order of the evaluation.
-        for data in &request.data {
-            match self.modules.ensure(data.wasm, source) {
-                Err(error) if error.finality() == Finality::Abstain => return Err(error),
-                _ => {}
-            }
-        }
-        let limits = &self.config.limits;
-        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
-        let wall = limits
-            .request_wall
-            .saturating_add(limits.machine.rego_wall)
-            .saturating_add(limits.machine.component_wall.saturating_mul(components));
-        let size = request.data.iter().fold(
-            request.wasm_args.len() + request.policy.params.len(),
-            |sum, data| {
-                sum + data.params.len()
-                    + data
-                        .secrets
-                        .as_ref()
-                        .map_or(0, |secrets| secrets.expose().len())
-                    + 256
-            },
-        ) + request.intent.data.len();
+        self.ensure_modules(request, source)?;
         let message = Send::Evaluate(request, http.is_some());
+        let (size, wall) = (size_of(request), self.wall_of(request));
         match self.call(&message, &[], size, wall, Some(source), http)? {
             Reply::Evaluated(result) => result,
             _ => Err(confused()),
@@ -267,7 +260,18 @@ impl WorkerPool {
             .collect()
     }
 
-    fn call(
+    /// Wall clock of a request that runs every component and Rego.
+    pub(super) fn wall_of(&self, request: &EvaluateRequest) -> Duration {
+        let limits = &self.config.limits;
+        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
+        // Compilation is not the worker's: what it waits for is added as it comes.
+        limits
+            .request_wall
+            .saturating_add(limits.machine.rego_wall)
+            .saturating_add(limits.machine.component_wall.saturating_mul(components))
+    }
+
+    pub(super) fn call(
         &self,
         message: &Send<'_>,
         bytes: &[u8],
@@ -459,7 +463,17 @@ impl Drop for WorkerPool {
     }
 }
 
-fn confused() -> EvaluateError {
+/// Bytes of a request, roughly: for one allocation that is large enough.
+pub(super) fn size_of(request: &EvaluateRequest) -> usize {
+    let secrets = |data: &DataInput| data.secrets.as_ref().map_or(0, |s| s.expose().len());
+    let data = request.data.iter();
+    request.wasm_args.len()
+        + request.policy.params.len()
+        + request.intent.data.len()
+        + data.fold(0, |sum, data| sum + data.params.len() + secrets(data) + 256)
+}
+
+pub(super) fn confused() -> EvaluateError {
     EvaluateError::Internal {
         reason: "the worker answered another question".to_owned(),
     }

@@ -4,6 +4,7 @@
 //! follow their frame as they are, without the copies and the wiping that a frame gets: [`write_bytes`], [`read_bytes`].
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     time::{Duration, Instant},
 };
@@ -15,6 +16,8 @@ use zeroize::Zeroizing;
 use super::{Verdict, WorkerLimits};
 use crate::{
     error::{ArtifactError, EvaluateError},
+    evaluate::{Concluded, Prepared},
+    merge::{Outputs, Quorum},
     request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpOutcome, HttpRequest},
 };
@@ -40,6 +43,8 @@ pub(super) enum Send<'a> {
     },
     Artifact(Option<u64>),
     Http(Result<HttpOutcome, FetchError>),
+    Prepare(&'a EvaluateRequest, bool),
+    Conclude(&'a EvaluateRequest, Quorum, &'a BTreeMap<B256, Outputs>),
     Compile(u64),
     Module(Result<u64, EvaluateError>),
 }
@@ -69,6 +74,10 @@ pub(super) enum Receive {
     Artifact(Option<u64>),
     /// Answer to [`FromChild::Http`].
     Http(Result<HttpOutcome, FetchError>),
+    /// Run the components only; whether HTTP can be asked for.
+    Prepare(Box<EvaluateRequest>, bool),
+    /// Merge the operators' outputs, by data instance, and decide.
+    Conclude(Box<EvaluateRequest>, Quorum, BTreeMap<B256, Outputs>),
     /// Compile a component of the length that follows; the only request of its process.
     Compile(u64),
     /// Answer to [`FromChild::NeedModule`]: the length of what follows.
@@ -115,6 +124,8 @@ pub(super) enum Reply {
     Prewarmed(Result<(), EvaluateError>),
     Evaluated(Result<Evaluation, EvaluateError>),
     SecretsChecked(Result<(), EvaluateError>),
+    Prepared(Result<Vec<Prepared>, EvaluateError>),
+    Concluded(Result<Concluded, EvaluateError>),
 }
 
 /// Writes one message. The buffer is wiped: it may hold secrets.

@@ -1,12 +1,13 @@
 //! The enclave's end of the disk service.
 
+use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{MAX_BODY, Reply, Request, Run, SlotRange, VERSION, decode_reply, encode_request};
-use crate::transport::backoff;
-use crate::{Connector, ErrorCode, HostError, Stream, WireError, ports, read_frame, write_frame};
+use crate::transport::backoff_from;
+use crate::{Connector, ErrorCode, HostError, WireError, ports, read_frame, write_frame};
 
 /// Numbered slots of one size on an untrusted medium. What a read returns may be anything; the caller checks it.
 ///
@@ -85,6 +86,8 @@ pub struct DiskOptions {
     pub io_timeout: Duration,
     /// How long the client tries to reconnect after the connection broke, before an operation fails.
     pub patience: Duration,
+    /// The pause before an operation is tried for the second time; it doubles from there, up to 2 s.
+    pub first_pause: Duration,
 }
 
 impl Default for DiskOptions {
@@ -92,6 +95,7 @@ impl Default for DiskOptions {
         Self {
             io_timeout: Duration::from_secs(60),
             patience: Duration::from_secs(120),
+            first_pause: Duration::from_millis(50),
         }
     }
 }
@@ -113,14 +117,22 @@ const MAX_DAMAGED: u32 = 3;
 /// Every operation may be repeated, so a broken connection is made anew and the operation runs again: the shim may
 /// restart at any time.
 pub struct DiskClient {
-    connector: Connector,
+    dial: Dial,
     slot_bytes: u32,
     options: DiskOptions,
     link: Mutex<Link>,
 }
 
+/// Bytes both ways.
+pub trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
+
+/// Makes a connection to a disk service.
+pub type Dial = Box<dyn Fn() -> io::Result<Box<dyn Duplex>> + Send + Sync>;
+
 struct Link {
-    stream: Option<Stream>,
+    stream: Option<Box<dyn Duplex>>,
     next_id: u64,
 }
 
@@ -134,13 +146,27 @@ impl DiskClient {
         slot_bytes: u32,
         options: DiskOptions,
     ) -> Result<Self, DeviceError> {
+        let io_timeout = options.io_timeout;
+        let dial = Box::new(move || -> io::Result<Box<dyn Duplex>> {
+            let stream = connector.connect(ports::DISK)?;
+            stream.set_timeouts(Some(io_timeout))?;
+            Ok(Box::new(stream))
+        });
+        Self::over(dial, slot_bytes, options)
+    }
+
+    /// The same over connections that `dial` makes; `options.io_timeout` is theirs to keep.
+    ///
+    /// # Errors
+    /// As [`DiskClient::connect`].
+    pub fn over(dial: Dial, slot_bytes: u32, options: DiskOptions) -> Result<Self, DeviceError> {
         super::check_slot_bytes(slot_bytes)?;
         let link = Mutex::new(Link {
             stream: None,
             next_id: 0,
         });
         let client = Self {
-            connector,
+            dial,
             slot_bytes,
             options,
             link,
@@ -171,7 +197,7 @@ impl DiskClient {
             if damaged >= MAX_DAMAGED || Instant::now() >= deadline {
                 return Err(error.into());
             }
-            thread::sleep(backoff(attempt));
+            thread::sleep(backoff_from(self.options.first_pause, attempt));
         }
         unreachable!("the loop has no end of its own")
     }
@@ -184,27 +210,24 @@ impl DiskClient {
     ) -> Result<(), DeviceError> {
         let Link { stream, next_id } = link;
         if stream.is_none() {
-            let fresh = self
-                .connector
-                .connect(ports::DISK)
-                .map_err(WireError::from)?;
-            fresh
-                .set_timeouts(Some(self.options.io_timeout))
-                .map_err(WireError::from)?;
-            let fresh = stream.insert(fresh);
+            let fresh = stream.insert((self.dial)().map_err(WireError::from)?);
             let hello = [Request::Hello {
                 version: VERSION,
                 slot_bytes: self.slot_bytes,
             }];
-            pipeline(fresh, next_id, self.slot_bytes, &hello, &mut |_, reply| {
-                expect_done(&reply)
-            })?;
+            pipeline(
+                &mut **fresh,
+                next_id,
+                self.slot_bytes,
+                &hello,
+                &mut |_, reply| expect_done(&reply),
+            )?;
         }
         // Set above.
         let Some(stream) = stream.as_mut() else {
             unreachable!("connected above")
         };
-        pipeline(stream, next_id, self.slot_bytes, requests, take)
+        pipeline(&mut **stream, next_id, self.slot_bytes, requests, take)
     }
 
     fn done(&self, requests: &[Request<'_>]) -> Result<(), DeviceError> {
@@ -371,7 +394,7 @@ fn expect_done(reply: &Reply<'_>) -> Result<(), WireError> {
 /// Sends the requests with at most [`WINDOW`] unanswered. After a failed one nothing more is sent, the rest of the answers
 /// is taken off the stream, and the first failure is returned.
 fn pipeline(
-    stream: &mut Stream,
+    stream: &mut dyn Duplex,
     next_id: &mut u64,
     slot_bytes: u32,
     requests: &[Request<'_>],

@@ -103,6 +103,7 @@ fn client(dir: &Path) -> DiskClient {
     let options = DiskOptions {
         io_timeout: Duration::from_secs(10),
         patience: Duration::from_secs(10),
+        ..DiskOptions::default()
     };
     DiskClient::connect(connector, SLOT, options).unwrap()
 }
@@ -111,7 +112,7 @@ fn stop(client: &DiskClient, host: JoinHandle<Vec<u8>>) -> Vec<u8> {
     let mut quick = client.options.clone();
     quick.patience = Duration::ZERO;
     let client = DiskClient {
-        connector: client.connector.clone(),
+        dial: Box::new(|| Err(io::ErrorKind::ConnectionRefused.into())),
         slot_bytes: SLOT,
         options: quick,
         link: Mutex::new(Link {

@@ -3,7 +3,9 @@
 
 pub mod components;
 pub mod load;
+pub mod operators;
 pub mod recorder;
+pub mod rounds;
 pub mod simulations;
 
 use std::{
@@ -38,13 +40,24 @@ pub enum Setting {
 pub fn run(setting: Setting, story: impl AsyncFnOnce(&World, &Path)) {
     tokio::runtime::Runtime::new()
         .unwrap()
-        .block_on(tell(setting, Vec::new(), story));
+        .block_on(tell(setting, Vec::new(), 1, story));
+}
+
+/// The same with room for several operators.
+pub fn run_with(operators: usize, story: impl AsyncFnOnce(&World, &Path)) {
+    tokio::runtime::Runtime::new().unwrap().block_on(tell(
+        Setting::Process,
+        Vec::new(),
+        operators,
+        story,
+    ));
 }
 
 /// The same where components reach `servers`.
 pub async fn tell(
     setting: Setting,
     servers: Vec<HttpsServer>,
+    operators: usize,
     story: impl AsyncFnOnce(&World, &Path),
 ) {
     let setup = Setup::new().unwrap();
@@ -80,6 +93,7 @@ pub async fn tell(
             Setting::Process => 2048,
         },
         servers,
+        operators,
     };
     let world = World::start(&options, &|step| eprintln!("  {step}"))
         .await
