@@ -17,7 +17,7 @@ use crate::rpc::Node;
 use crate::world::{MARKER, World, contents};
 
 /// Steps of a run before the host behaves.
-pub const STEPS: u64 = 40;
+pub const STEPS: u64 = 28;
 /// Rounds in which an enclave has to arrive, once the host behaves.
 const PATIENCE: u64 = 400;
 
