@@ -3,7 +3,11 @@
 //! The enclave's certificate is self-signed; what vouches for its key is the attestation document. A first connection
 //! learns the key ([`Pin::Learn`]), fetches the document and checks that it binds this very key; later connections pin it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    pin::Pin as Pinned,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -21,7 +25,10 @@ use rustls::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 use x509_cert::der::{Decode, Encode};
 
@@ -62,10 +69,37 @@ pub enum ClientError {
     Rpc(#[from] RpcError),
 }
 
+/// Bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// What opens a connection.
+pub type Opening<'a> =
+    Pinned<Box<dyn Future<Output = std::io::Result<Box<dyn Stream>>> + Send + 'a>>;
+
+/// How connections are opened, where it is not TCP: inside an enclave every one goes through the host.
+pub trait Open: Send + Sync {
+    /// Connects to `address` (`host:port`).
+    fn open<'a>(&'a self, address: &'a str) -> Opening<'a>;
+}
+
+struct Tcp;
+
+impl Open for Tcp {
+    fn open<'a>(&'a self, address: &'a str) -> Opening<'a> {
+        Box::pin(async move {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            Ok(Box::new(tcp) as Box<dyn Stream>)
+        })
+    }
+}
+
 /// A caller of one enclave.
 #[derive(Clone)]
 pub struct Client {
     address: String,
+    open: Arc<dyn Open>,
     pin: Pin,
     bearer: Option<String>,
     seen: Arc<Mutex<Option<B256>>>,
@@ -74,8 +108,14 @@ pub struct Client {
 impl Client {
     /// A client of `address` (`host:port`).
     pub fn new(address: impl Into<String>, pin: Pin) -> Self {
+        Self::over(Arc::new(Tcp), address, pin)
+    }
+
+    /// A client of `address` over connections that `open` makes.
+    pub fn over(open: Arc<dyn Open>, address: impl Into<String>, pin: Pin) -> Self {
         Self {
             address: address.into(),
+            open,
             pin,
             bearer: None,
             seen: Arc::default(),
@@ -130,9 +170,11 @@ impl Client {
         read_answer(&body)
     }
 
-    async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let tcp = TcpStream::connect(&self.address).await?;
-        tcp.set_nodelay(true)?;
+    /// A connection of its own, for callers that speak HTTP themselves.
+    pub async fn connect(
+        &self,
+    ) -> std::io::Result<tokio_rustls::client::TlsStream<Box<dyn Stream>>> {
+        let stream = self.open.open(&self.address).await?;
         let provider = Arc::new(ring::default_provider());
         let verifier = PinnedKey {
             pin: self.pin,
@@ -147,7 +189,7 @@ impl Client {
             .with_no_client_auth();
         let name = ServerName::try_from("enclave.newton").map_err(std::io::Error::other)?;
         TlsConnector::from(Arc::new(config))
-            .connect(name, tcp)
+            .connect(name, stream)
             .await
     }
 }

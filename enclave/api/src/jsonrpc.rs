@@ -43,6 +43,12 @@ impl Params {
     }
 }
 
+impl From<Map<String, Value>> for Params {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {

@@ -4,13 +4,16 @@
 //! document binds, bounds every request and hands it to a [`Handler`]. It knows nothing of policies.
 
 pub mod auth;
+mod budget;
 #[cfg(feature = "client")]
 pub mod client;
 mod error;
 mod jsonrpc;
+mod patience;
+pub mod rate;
 mod server;
 
-pub use auth::{KeyRing, Permissions};
+pub use auth::{Caller, KeyRing, Permissions};
 pub use error::RpcError;
 pub use jsonrpc::{Call, Params};
-pub use server::{Handler, Limits, Server, TlsSetupError, tls_acceptor};
+pub use server::{Handler, Limits, Server, ServerStats, TlsSetupError, tls_acceptor};

@@ -1,12 +1,21 @@
 //! One connection: TLS, HTTP/1.1, bounded bodies, one request after another.
 
-use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{AUTHORIZATION, CONTENT_TYPE},
     service::service_fn,
 };
@@ -16,12 +25,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::{Call, KeyRing, RpcError, auth::Permissions, jsonrpc};
+use crate::{
+    Call, KeyRing, RpcError,
+    auth::Permissions,
+    budget::{Memory, held},
+    jsonrpc,
+    patience::Patience,
+};
 
 /// What answers a call. Answers must not hold secrets; they leave through the host.
 pub trait Handler: Send + Sync + 'static {
@@ -30,6 +45,12 @@ pub trait Handler: Send + Sync + 'static {
         &self,
         call: Call,
     ) -> Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>>;
+
+    /// Memory that making and sending an answer of this method may take, in bytes.
+    fn answer_bytes(&self, method: &str) -> usize {
+        let _ = method;
+        1 << 20
+    }
 }
 
 /// Bounds on what callers may cost.
@@ -43,9 +64,11 @@ pub struct Limits {
     pub connections: usize,
     /// Calls in the handler at once; further ones are answered `Overloaded`.
     pub calls: usize,
+    /// Bytes that all requests and answers may take at once; what would exceed them is answered `Overloaded`.
+    pub memory_bytes: usize,
     /// TLS handshake and header time.
     pub handshake: Duration,
-    /// Time for a request's body to arrive, and for an idle connection.
+    /// Time for a request's body to arrive, for an idle connection, and for a caller to take some of an answer.
     pub read: Duration,
 }
 
@@ -56,6 +79,7 @@ impl Default for Limits {
             keyed_body_bytes: 6 * 1024 * 1024,
             connections: 128,
             calls: 64,
+            memory_bytes: 256 * 1024 * 1024,
             handshake: Duration::from_secs(30),
             read: Duration::from_secs(60),
         }
@@ -95,7 +119,32 @@ struct Inner {
     handler: Arc<dyn Handler>,
     limits: Limits,
     connections: Arc<Semaphore>,
-    calls: Semaphore,
+    calls: Arc<Semaphore>,
+    memory: Memory,
+    stats: Counters,
+}
+
+/// What happened since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Calls that reached the handler.
+    pub calls: u64,
+    /// Calls that a bucket refused.
+    pub rate_limited: u64,
+    /// Calls refused because too many, or too many bytes, were being served.
+    pub overloaded: u64,
+    /// Connections closed because there were too many.
+    pub connections_refused: u64,
+    /// Connections now.
+    pub connections: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    calls: AtomicU64,
+    rate_limited: AtomicU64,
+    overloaded: AtomicU64,
+    connections_refused: AtomicU64,
 }
 
 impl Server {
@@ -108,8 +157,23 @@ impl Server {
                 handler,
                 limits,
                 connections: Arc::new(Semaphore::new(limits.connections)),
-                calls: Semaphore::new(limits.calls),
+                calls: Arc::new(Semaphore::new(limits.calls)),
+                memory: Memory::new(limits.memory_bytes),
+                stats: Counters::default(),
             }),
+        }
+    }
+
+    /// What happened since the start.
+    pub fn stats(&self) -> ServerStats {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (inner, stats) = (&self.inner, &self.inner.stats);
+        ServerStats {
+            calls: load(&stats.calls),
+            rate_limited: load(&stats.rate_limited),
+            overloaded: load(&stats.overloaded),
+            connections_refused: load(&stats.connections_refused),
+            connections: (inner.limits.connections - inner.connections.available_permits()) as u64,
         }
     }
 
@@ -119,10 +183,15 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Ok(_permit) = self.inner.connections.clone().try_acquire_owned() else {
+            self.inner
+                .stats
+                .connections_refused
+                .fetch_add(1, Ordering::Relaxed);
             tracing::debug!("too many connections, one refused");
             return;
         };
         let limits = self.inner.limits;
+        let stream = Patience::new(stream, limits.read);
         let stream = match timeout(limits.handshake, self.inner.tls.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(e)) => return tracing::debug!(error = %e, "TLS handshake failed"),
@@ -155,27 +224,46 @@ impl Inner {
                 "POST a JSON-RPC 2.0 request\n",
             );
         }
-        let permissions = self.keys.permissions(
+        let caller = self.keys.caller(
             request
                 .headers()
                 .get(AUTHORIZATION)
                 .and_then(|v| v.to_str().ok()),
         );
+        // Before the body: who calls too often costs next to nothing.
+        if let Err(wait) = caller.bucket.take() {
+            self.stats.rate_limited.fetch_add(1, Ordering::Relaxed);
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) + 1;
+            let error = RpcError::new(
+                ErrorName::RateLimited,
+                format!("too many calls, the next one is taken in {wait} ms"),
+            )
+            .with("retry_after_ms", wait);
+            return refused(error);
+        }
+        let permissions = caller.permissions;
         let limit = if permissions == Permissions::default() {
             self.limits.body_bytes
         } else {
             self.limits.keyed_body_bytes
         };
+        let declared = request
+            .body()
+            .size_hint()
+            .upper()
+            .map_or(limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if declared > limit {
+            return refused(too_large(limit));
+        }
+        // A body is held as bytes, and as the values they are parsed into.
+        let Some(body_memory) = self.memory.take(declared.saturating_mul(2)) else {
+            return refused(self.overloaded("memory"));
+        };
         let body = Limited::new(request.into_body(), limit).collect();
         let body = match timeout(self.limits.read, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(e)) if e.downcast_ref::<LengthLimitError>().is_some() => {
-                let error = RpcError::new(
-                    ErrorName::RequestTooLarge,
-                    format!("request body is larger than {limit} bytes"),
-                )
-                .with("limit", limit);
-                return json(jsonrpc::answer(&Value::Null, Err(error)));
+                return refused(too_large(limit));
             }
             Ok(Err(_)) | Err(_) => {
                 return plain(
@@ -185,30 +273,56 @@ impl Inner {
             }
         };
         let parsed = jsonrpc::parse(&body);
-        let outcome = match parsed.request {
-            Err(error) => Err(error),
-            Ok((method, params)) => match self.calls.try_acquire() {
-                Err(_) => Err(RpcError::new(
-                    ErrorName::Overloaded,
-                    "too many calls at once, try again",
-                )),
-                Ok(_permit) => {
-                    self.handler
-                        .call(Call {
-                            method,
-                            params,
-                            permissions,
-                        })
-                        .await
-                }
-            },
+        drop(body);
+        let (method, params) = match parsed.request {
+            Ok(request) => request,
+            Err(error) => return json(&parsed.id, Err(error), Vec::new()),
         };
-        json(jsonrpc::answer(&parsed.id, outcome))
+        let Ok(place) = self.calls.clone().try_acquire_owned() else {
+            return json(&parsed.id, Err(self.overloaded("calls")), Vec::new());
+        };
+        let Some(answer_memory) = self.memory.take(self.handler.answer_bytes(&method)) else {
+            return json(&parsed.id, Err(self.overloaded("memory")), Vec::new());
+        };
+        self.stats.calls.fetch_add(1, Ordering::Relaxed);
+        let outcome = self
+            .handler
+            .call(Call {
+                method,
+                params,
+                permissions,
+            })
+            .await;
+        drop((place, body_memory));
+        json(&parsed.id, outcome, vec![answer_memory])
+    }
+
+    fn overloaded(&self, what: &str) -> RpcError {
+        self.stats.overloaded.fetch_add(1, Ordering::Relaxed);
+        RpcError::new(ErrorName::Overloaded, "too many calls at once, try again")
+            .with("resource", what)
     }
 }
 
-fn json(body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn too_large(limit: usize) -> RpcError {
+    RpcError::new(
+        ErrorName::RequestTooLarge,
+        format!("request body is larger than {limit} bytes"),
+    )
+    .with("limit", limit)
+}
+
+/// An error before the request's id is known.
+fn refused(error: RpcError) -> Response<Full<Bytes>> {
+    json(&Value::Null, Err(error), Vec::new())
+}
+
+fn json(
+    id: &Value,
+    outcome: Result<Value, RpcError>,
+    permits: Vec<OwnedSemaphorePermit>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(held(jsonrpc::answer(id, outcome), permits));
     response.headers_mut().insert(
         CONTENT_TYPE,
         hyper::header::HeaderValue::from_static("application/json"),

@@ -1,71 +1,15 @@
 //! The server and the pinned client over real TCP and TLS.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{future::Future, pin::Pin as BoxPin, sync::Arc};
+mod common;
 
+use common::start;
 use newton_api::{
-    Call, Handler, KeyRing, Limits, RpcError, Server,
+    Limits,
     client::{Client, ClientError, Pin},
-    tls_acceptor,
 };
-use newton_types::{
-    B256,
-    manifest::{ApiKey, Permission},
-    rpc::ErrorName,
-};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
-
-struct Echo;
-
-impl Handler for Echo {
-    fn call(
-        &self,
-        call: Call,
-    ) -> BoxPin<Box<dyn Future<Output = Result<Value, RpcError>> + Send + '_>> {
-        Box::pin(async move {
-            match call.method.as_str() {
-                "write" if !call.permissions.write => Err(RpcError::new(
-                    ErrorName::Unauthorized,
-                    "needs a key with RpcWrite",
-                )),
-                "write" => Ok(json!("written")),
-                "slow" => {
-                    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-                    Ok(json!("slow"))
-                }
-                other => Err(RpcError::new(ErrorName::MethodNotFound, other)),
-            }
-        })
-    }
-}
-
-async fn start(limits: Limits) -> (String, B256) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let spki = B256::from_slice(&Sha256::digest(
-        rcgen::PublicKeyData::subject_public_key_info(&key),
-    ));
-    let certificate = rcgen::CertificateParams::new(vec!["enclave.newton".into()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
-    let acceptor = tls_acceptor(certificate.der().to_vec(), key.serialize_der()).unwrap();
-    let keys = KeyRing::new(vec![ApiKey {
-        sha256: B256::from_slice(&Sha256::digest(b"key")),
-        permissions: vec![Permission::RpcWrite],
-    }]);
-    let server = Server::new(acceptor, keys, Arc::new(Echo), limits);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let server = server.clone();
-            tokio::spawn(async move { server.serve(stream).await });
-        }
-    });
-    (address, spki)
-}
+use newton_types::{B256, rpc::ErrorName};
+use serde_json::json;
 
 fn rpc_name(e: ClientError) -> ErrorName {
     match e {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use newton_attestation::nsm::Nsm;
+use newton_attestation::{TrustedRoot, nsm::Nsm};
 use newton_keys::{HpkeKey, MasterSecret, hpke::Sealed, shares::Recovery};
 use newton_relay::control::ControlClient;
 use newton_types::{
@@ -11,7 +11,7 @@ use newton_types::{
 };
 use tokio::sync::mpsc;
 
-use crate::{identity::Identity, running::Running};
+use crate::{identity::Identity, metrics::Metrics, running::Running};
 
 /// Shared by all tasks of the appliance.
 pub struct Appliance {
@@ -19,6 +19,8 @@ pub struct Appliance {
     pub platform: &'static str,
     /// The security module.
     pub nsm: Arc<dyn Nsm>,
+    /// Where the documents of other enclaves must end.
+    pub root: TrustedRoot,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.
@@ -31,6 +33,8 @@ pub struct Appliance {
     pub control: ControlClient,
     /// Public half of this boot's ephemeral HPKE key.
     pub ephemeral: [u8; 32],
+    /// Figures for operators.
+    pub metrics: Metrics,
     phase: RwLock<Phase>,
 }
 
@@ -80,12 +84,14 @@ impl Appliance {
         Self {
             platform: parts.platform,
             nsm: parts.nsm,
+            root: parts.root,
             config_hash: parts.consensus.config_hash(),
             consensus: parts.consensus,
             local: parts.local,
             identity: parts.identity,
             control: parts.control,
             ephemeral,
+            metrics: Metrics::default(),
             phase: RwLock::new(Phase::Starting(Some(parts.ephemeral))),
         }
     }
@@ -123,6 +129,12 @@ impl Appliance {
             Phase::Ready(_) => ("ready", None),
             Phase::Halted(fault) => ("halted", Some(fault.clone())),
         }
+    }
+
+    /// Whether a fault has stopped this boot.
+    pub fn is_halted(&self) -> bool {
+        let phase = self.phase.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*phase, Phase::Halted(_))
     }
 
     /// Waits for share holders from now on; what they give comes out of `found`.
@@ -194,6 +206,8 @@ pub struct Parts {
     pub platform: &'static str,
     /// The security module.
     pub nsm: Arc<dyn Nsm>,
+    /// Where the documents of other enclaves must end.
+    pub root: TrustedRoot,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.

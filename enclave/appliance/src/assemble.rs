@@ -8,6 +8,7 @@ use newton_evaluate::{
     PolicyInput, SecretBytes,
 };
 use newton_keys::hpke::{Envelope, EnvelopeContext, EnvelopeError};
+use newton_rounds::{DataPart, PolicyPart};
 use newton_state::{
     Registry, Snapshot,
     registry::{DataTemplateRow, InstanceRow, PolicyTemplateRow},
@@ -64,7 +65,6 @@ pub struct Data {
     pub input: DataInput,
     /// Blocks; `None` for an instance that is not deployed.
     pub expire_after: Option<u64>,
-    params_hash: B256,
     template: DataTemplateRow,
     secrets_leaf: Option<B256>,
 }
@@ -105,7 +105,6 @@ impl Assembler<'_> {
         };
         Ok(Data {
             expire_after: Some(row.expire_after),
-            params_hash: row.params_hash,
             secrets_leaf: leaf,
             input: DataInput {
                 client: row.client,
@@ -134,7 +133,6 @@ impl Assembler<'_> {
         let chain_id = self.engine.chain.chain_id;
         Ok(Data {
             expire_after: None,
-            params_hash,
             secrets_leaf: None,
             input: DataInput {
                 client,
@@ -194,7 +192,16 @@ impl Assembler<'_> {
     ) -> Result<Evaluation, EvaluateError> {
         let source = SnapshotBytes::new(self.snapshot, inline);
         let http = self.running.http.fetcher();
-        self.running.workers.evaluate(request, &source, Some(&http))
+        // Whoever wants to see everything simulates.
+        let pool = if request.explain {
+            &self.running.pools.simulations
+        } else {
+            &self.running.workers
+        };
+        let started = std::time::Instant::now();
+        let outcome = pool.evaluate(request, &source, Some(&http));
+        self.engine.metrics().evaluations.observe(started.elapsed());
+        outcome
     }
 
     /// The rows.
@@ -247,6 +254,20 @@ impl Assembler<'_> {
 }
 
 impl Policy {
+    /// For a record.
+    pub fn part(&self) -> PolicyPart {
+        PolicyPart {
+            client: self.instance.client,
+            template_id: self.instance.template_id,
+            rego_hash: self.template.rego.hash,
+            params_schema_hash: self.template.params_schema.hash,
+            entrypoint: self.template.entrypoint.clone(),
+            data_template_refs: self.template.data_template_refs.clone(),
+            params: self.instance.params.clone(),
+            expire_after: self.instance.expire_after,
+        }
+    }
+
     /// For the evaluation.
     pub fn input(&self) -> PolicyInput {
         PolicyInput {
@@ -261,18 +282,19 @@ impl Policy {
 }
 
 impl Data {
-    /// The binding as it stands when the component has not run: ABSENT output and transcript.
-    pub fn binding(&self) -> abi::PolicyDataBinding {
-        abi::PolicyDataBinding {
-            dataInstanceId: self.input.instance_id,
-            dataTemplateId: self.input.template_id,
-            wasmHash: self.template.wasm.hash,
-            paramsSchemaHash: self.template.params_schema.hash,
-            secretsSchemaHash: self.template.secrets_schema.hash,
-            paramsHash: self.params_hash,
-            secretsLeafHash: self.secrets_leaf.unwrap_or(ABSENT),
-            outputHash: ABSENT,
-            transcriptHash: ABSENT,
+    /// For a record.
+    pub fn part(&self) -> DataPart {
+        DataPart {
+            client: self.input.client,
+            instance_id: self.input.instance_id,
+            template_id: self.input.template_id,
+            wasm_hash: self.template.wasm.hash,
+            params_schema_hash: self.template.params_schema.hash,
+            secrets_schema_hash: self.template.secrets_schema.hash,
+            params: self.input.params.clone().into(),
+            expire_after: self.expire_after.unwrap_or_default(),
+            secrets_leaf_hash: self.secrets_leaf.unwrap_or(ABSENT),
+            transcript: None,
         }
     }
 
@@ -324,6 +346,7 @@ pub fn abstain(e: &EvaluateError) -> RpcError {
         EvaluateError::UnsupportedRulesVersion { .. } => ErrorName::IncompatibleRulesVersion,
         EvaluateError::ArtifactUnavailable { .. } => ErrorName::PolicyDataUnresolvable,
         EvaluateError::WorkersBusy { .. } => ErrorName::Overloaded,
+        EvaluateError::NoConsensus { .. } => ErrorName::NoConsensus,
         _ => ErrorName::Abstained,
     };
     debug_assert!(

@@ -7,10 +7,6 @@ use newton_api::{KeyRing, Limits, Server, tls_acceptor};
 use newton_artifacts::EigenDaProxy;
 use newton_attestation::nsm::{CONFIG_PCR, Nsm};
 use newton_chain::{ChainError, ChainView, Follower, HttpTransport, RpcChainView, UnverifiedRpc};
-use newton_evaluate::{
-    MachineLimits,
-    worker::{WorkerConfig, WorkerLimits, WorkerPool},
-};
 use newton_http::{DialClass, HttpClient};
 use newton_keys::{HpkeKey, MasterSecret, Purpose};
 use newton_pages::{Options, PageKey, PageStore, RedbBackend, StoreId};
@@ -24,7 +20,7 @@ use newton_relay::{
 use newton_state::{ChainConfig, StateStore, open_database};
 use newton_types::{
     Address, ids, keccak256,
-    manifest::{Chain, ConsensusManifest, Local, LocalManifest},
+    manifest::{Chain, ConsensusManifest, LocalManifest},
 };
 use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
@@ -34,9 +30,12 @@ use crate::{
     dialer::RelayDialer,
     engine::{self, Engine},
     fetch::ComponentHttp,
+    gather,
     identity::Identity,
-    logging,
+    logging, metrics, peers,
     platform::Platform,
+    pools::Pools,
+    readmit, rounds,
     rpc::{self, Methods},
     running::Running,
     secret,
@@ -73,6 +72,7 @@ pub async fn run() -> Result<()> {
         platform: platform.name,
         identity: Identity::new(platform.nsm.as_ref(), operator)?,
         nsm: platform.nsm,
+        root: platform.root,
         consensus,
         local,
         control,
@@ -86,6 +86,7 @@ pub async fn run() -> Result<()> {
         "manifest measured"
     );
     serve(&app, &connector)?;
+    tokio::spawn(metrics::export(app.clone()));
     tokio::spawn(start(app, connector));
     hooks.stop.notified().await;
     tracing::info!("the host asked for a stop");
@@ -119,10 +120,15 @@ fn serve(app: &Arc<Appliance>, connector: &Connector) -> Result<()> {
     )?;
     let server = Server::new(
         acceptor,
-        KeyRing::new(app.local.local.api_keys.clone()),
+        KeyRing::new(
+            app.local.local.api_keys.clone(),
+            app.local.local.key_rate,
+            app.local.local.open_rate,
+        ),
         Arc::new(Methods(app.clone())),
         Limits::default(),
     );
+    let _ = app.metrics.server.set(server.clone());
     let listener = AsyncAcceptor::new(connector.accept_on(ports::LISTEN).context("listen port")?)?;
     tokio::spawn(async move {
         loop {
@@ -161,7 +167,6 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     let view = patiently(|| chain_view(app, &chain, &dialer)).await?;
     let (master, shares) = patiently(|| secret::obtain(app, view.as_ref())).await?;
     app.opening();
-    let workers = Arc::new(spawn_workers(&app.local.local)?);
     let wall = Duration::from_millis(app.local.local.evaluation_wall_ms);
     let http = ComponentHttp::new(dialer.clone(), &app.consensus.development(), wall)?;
     let state = {
@@ -169,6 +174,11 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         let page_key = page_key(&master, app.operator());
         tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key))
             .await??
+    };
+    let peers = peers::peers(&app.local.local.peers, dialer.clone());
+    let pools = {
+        let (app, state) = (app.clone(), state.clone());
+        tokio::task::spawn_blocking(move || Pools::start(&app.local.local, state)).await??
     };
     let da = EigenDaProxy::new(dialer, &app.local.local.da_url).context("local.da_url")?;
     let next = state.next_block()?;
@@ -180,17 +190,40 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         "state opened"
     );
     let chain_id = chain.chain_id;
-    let engine = Arc::new(Engine::new(app.clone(), chain, state, da, workers.clone()));
+    let engine = Arc::new(Engine::new(
+        app.clone(),
+        chain,
+        state,
+        da,
+        pools.tasks.clone(),
+        pools.checks.clone(),
+        master.commitment().into(),
+    ));
     tokio::spawn(engine::follow(engine.clone(), follower));
     tokio::spawn(engine::ingest(engine.clone()));
-    Ok(Arc::new(Running {
+    for peer in peers.clone() {
+        tokio::spawn(gather::gather(engine.clone(), peer));
+    }
+    let pause = Duration::from_millis(app.local.local.poll_ms);
+    tokio::spawn(rounds::keep_records(engine.clone(), pause));
+    let running = Arc::new(Running {
         master,
         shares,
-        chains: BTreeMap::from([(chain_id, engine)]),
-        simulations: Arc::new(Semaphore::new((workers.workers() / 2).max(1))),
-        workers,
+        chains: BTreeMap::from([(chain_id, engine.clone())]),
+        simulations: Arc::new(Semaphore::new(pools.simulations.workers())),
+        workers: pools.tasks.clone(),
+        pools,
         http,
-    }))
+    });
+    if chain_id == app.authority().chain_id {
+        tokio::spawn(readmit::readmit(
+            app.clone(),
+            running.clone(),
+            engine,
+            peers,
+        ));
+    }
+    Ok(running)
 }
 
 /// The chain's view. This version has one that trusts the RPC, and only the measured development switch opens it.
@@ -263,6 +296,7 @@ fn open_state(
         "page file opened"
     );
     let fault = pages.clone();
+    let _ = app.metrics.pages.set(pages.clone());
     let backend = RedbBackend::new(pages).context("reading the page file")?;
     let opened = open_database(backend, cache)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
@@ -300,29 +334,6 @@ fn config(chain: &Chain) -> ChainConfig {
         deployment_block: chain.deployment_block,
         deployment_block_hash: Some(chain.deployment_block_hash),
     }
-}
-
-fn spawn_workers(local: &Local) -> Result<WorkerPool> {
-    let wall = Duration::from_millis(local.evaluation_wall_ms);
-    let limits = WorkerLimits {
-        machine: MachineLimits {
-            component_wall: wall,
-            rego_wall: wall,
-            ..MachineLimits::default()
-        },
-        memory_bytes: local.worker_mib << 20,
-        request_wall: wall,
-        compile_wall: wall * 6,
-        queue_wall: wall * 2,
-        ..WorkerLimits::default()
-    };
-    WorkerPool::spawn(WorkerConfig {
-        exe: "/proc/self/exe".into(),
-        arg: "worker".into(),
-        workers: local.workers,
-        limits,
-    })
-    .context("starting the worker processes")
 }
 
 /// What the host may ask over the control channel.

@@ -15,24 +15,35 @@ use newton_artifacts::{DaChecks, DaRules, EigenDaProxy};
 use newton_attestation::document::UnverifiedDocument;
 use newton_chain::{ChainError, Follower};
 use newton_evaluate::worker::WorkerPool;
+use newton_relay::control::Transaction;
 use newton_state::{
-    AtHead, CatchUp, FinalizedHead, Next, Pending, Snapshot, StateError, StateStore,
+    AtHead, CatchUp, EntryState, FinalizedHead, Next, Pending, Selection, Snapshot, StateError,
+    StateStore, registry::OperatorSetRow,
 };
 use newton_types::{
-    B256,
+    B256, QueueKey, abi,
     events::{Block, ConsensusParameters},
     manifest::Chain,
+    queue::delta_hash,
 };
 use serde_json::{Value, json};
 
 use crate::{
     appliance::Appliance,
+    gather::{Matter, PeerNotes},
     ingest,
+    metrics::Metrics,
+    quorum::Ballot,
+    rounds::Rounds,
+    skip::Skips,
     vote::{self, NotSigning, Standing, Vote},
 };
 
-/// A commit that did not land is submitted again after this time.
+/// What did not land is submitted again after this time.
 const RESUBMIT: Duration = Duration::from_secs(8);
+/// Every enclave may submit what has a quorum. Each waits its turn, which another one has first at every commit, so that
+/// few pay for the same; only time is lost if those before are down.
+const TURN: Duration = Duration::from_millis(1500);
 /// Votes kept for peers that are behind.
 const VOTES_KEPT: usize = 64;
 
@@ -48,13 +59,24 @@ pub struct Engine {
     pub da_rules: DaRules,
     /// How far they are judged.
     pub da_checks: DaChecks,
-    /// Keyless processes for untrusted content.
+    /// Keyless processes for tasks.
     pub workers: Arc<WorkerPool>,
-    app: Arc<Appliance>,
+    /// Those for checks at ingestion.
+    pub checks: Arc<WorkerPool>,
+    /// Of the master secret that this boot has.
+    commitment: B256,
+    pub(crate) app: Arc<Appliance>,
+    /// What this boot remembers of its answers.
+    pub rounds: Rounds,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
-    submitted: Mutex<Option<(u64, Instant)>>,
+    pub(crate) skips: Mutex<Skips>,
+    /// What this boot has voted for and the chain has not confirmed, with the votes so far.
+    pub(crate) open: Mutex<Option<(Matter, Ballot)>>,
+    due: Mutex<Option<(B256, Instant)>>,
+    pub(crate) peers: Mutex<PeerNotes>,
     notes: Mutex<Notes>,
+    quarantine: ingest::Quarantine,
 }
 
 /// What the last rounds said, for `newt_health`.
@@ -62,6 +84,7 @@ pub struct Engine {
 struct Notes {
     not_signing: Option<String>,
     waiting: Option<String>,
+    blocked: Option<(QueueKey, EntryState)>,
     unreachable: Option<String>,
 }
 
@@ -73,6 +96,8 @@ impl Engine {
         state: StateStore,
         da: EigenDaProxy,
         workers: Arc<WorkerPool>,
+        checks: Arc<WorkerPool>,
+        commitment: B256,
     ) -> Self {
         let da_checks = if app.consensus.development().incomplete_da_checks {
             DaChecks::Incomplete
@@ -86,12 +111,29 @@ impl Engine {
             da_rules: DaRules::default(),
             da_checks,
             workers,
+            checks,
+            commitment,
+            rounds: Rounds::default(),
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),
-            submitted: Mutex::default(),
+            skips: Mutex::default(),
+            open: Mutex::default(),
+            due: Mutex::default(),
+            peers: Mutex::default(),
             notes: Mutex::default(),
+            quarantine: ingest::Quarantine::default(),
         }
+    }
+
+    /// Content that workers do not survive.
+    pub const fn quarantine(&self) -> &ingest::Quarantine {
+        &self.quarantine
+    }
+
+    /// Figures for operators.
+    pub fn metrics(&self) -> &Metrics {
+        &self.app.metrics
     }
 
     /// One view of finalized state and, over it, the blocks above.
@@ -169,6 +211,8 @@ impl Engine {
             "signing": self.standing(&snapshot).is_ok(),
             "not_signing": notes.not_signing,
             "waiting": notes.waiting,
+            "blocked": notes.blocked.map(|(entry, state)| self.blocked(entry, &state)),
+            "peers": self.peers.lock().unwrap_or_else(PoisonError::into_inner).health(),
             "unreachable": notes.unreachable,
         })
     }
@@ -182,10 +226,10 @@ impl Engine {
     }
 }
 
-/// Follows the chain until the appliance ends.
+/// Follows the chain until the appliance ends or halts.
 pub async fn follow(engine: Arc<Engine>, mut follower: Follower) {
     let pause = Duration::from_millis(engine.app.local.local.poll_ms);
-    loop {
+    while !engine.app.is_halted() {
         match engine.poll(&mut follower).await {
             Ok(Progress::Behind) => continue,
             Ok(Progress::AtHead) => engine.note(|n| n.unreachable = None),
@@ -258,7 +302,27 @@ impl Engine {
     fn finalized(&self, blocks: &[Block]) -> Result<()> {
         self.state.apply_finalized(blocks)?;
         self.state.catch_up()?;
+        self.check_secret();
         Ok(())
+    }
+
+    /// Two boots before the first publication make two secrets; the chain takes one, and the other is worth nothing.
+    fn check_secret(&self) {
+        if self.chain.chain_id != self.app.authority().chain_id {
+            return;
+        }
+        let published = self
+            .state
+            .snapshot(None)
+            .and_then(|s| s.registry().key_epoch(crate::running::KEY_EPOCH));
+        if let Ok(Some(row)) = published
+            && row.msk_commitment != self.commitment
+        {
+            self.app.halt(&format!(
+                "the chain has published the commitment {} of another master secret, this boot's has {}: boot again to recover it",
+                row.msk_commitment, self.commitment
+            ));
+        }
     }
 
     /// One round at the head: replay what the chain confirmed, layer the pending blocks, go for the next commit.
@@ -292,12 +356,22 @@ impl Engine {
         }
     }
 
-    /// Computes the next commit, signs it, and submits it where this operator alone is a quorum.
+    /// Computes the next commit, signs it, and submits it once a quorum has signed the same.
     fn commit(&self) -> Result<()> {
         let selection = match self.state.select()? {
             Next::Ready(selection) => selection,
             other => {
-                self.note(|n| n.waiting = Some(describe(&other)));
+                self.note(|n| {
+                    n.waiting = Some(describe(&other));
+                    n.blocked = match &other {
+                        Next::Blocked(blocked) => Some((blocked.entry, blocked.state.clone())),
+                        _ => None,
+                    };
+                });
+                match &other {
+                    Next::Blocked(blocked) => self.drop_unavailable(blocked.entry)?,
+                    _ => self.close(),
+                }
                 return Ok(());
             }
         };
@@ -308,21 +382,95 @@ impl Engine {
         }
         self.note(|n| {
             n.not_signing = None;
+            n.blocked = None;
             n.waiting = Some(format!("commit {} to land", selection.sequence()));
         });
         let window_end = selection.window_end;
-        let prepared = self.state.prepare(*selection)?;
-        let commit = prepared.commit().clone();
-        let vote = match self.vote(commit.sequenceNo) {
-            Some(vote) if vote.commit == commit => vote,
-            _ => vote::sign(self, &self.app.identity, commit).context("signing a commit")?,
+        let vote = match self.vote(selection.sequence()) {
+            Some(vote) if is_of(&vote, &selection) => vote,
+            _ => {
+                // Held until the vote stands: this boot never votes both for dropping an entry and for writing it.
+                let skips = self.skips.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(entry) = skips.written_by(&selection) {
+                    self.note(|n| {
+                        n.waiting = Some(format!(
+                            "entry {entry}: this boot has voted to drop it; the chain decides"
+                        ));
+                    });
+                    return Ok(());
+                }
+                let started = Instant::now();
+                let prepared = self.state.prepare(*selection)?;
+                self.metrics().commits.observe(started.elapsed());
+                let commit = prepared.commit().clone();
+                vote::sign(self, &self.app.identity, commit).context("signing a commit")?
+            }
         };
         self.keep(vote.clone());
         let parameters = snapshot
             .registry()
             .parameters_at(window_end)?
             .context("a selection without parameters")?;
-        self.submit(&snapshot, &parameters, &vote)
+        let matter = Matter::Commit(vote.commit.sequenceNo);
+        let Some(certificate) =
+            self.count(&snapshot, matter, vote.digest, &vote.signature, &parameters)?
+        else {
+            return Ok(());
+        };
+        self.submit(
+            vote.digest,
+            &matter.to_string(),
+            vote::submission(self, &vote, certificate),
+        );
+        Ok(())
+    }
+
+    /// Counts this boot's own vote and gives back the certificate once peers' votes make it a quorum and it is this boot's turn.
+    pub(crate) fn count(
+        &self,
+        snapshot: &Snapshot,
+        matter: Matter,
+        digest: B256,
+        signature: &[u8],
+        rules: &ConsensusParameters,
+    ) -> Result<Option<abi::Certificate>> {
+        let Some(set) = latest_set(snapshot)? else {
+            return Ok(None);
+        };
+        let ours = B256::from(self.app.identity.bls_public().hash());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let ballot = match &mut *open {
+            Some((at, ballot)) if *at == matter && ballot.digest() == digest => ballot,
+            other => &mut other.insert((matter, Ballot::new(digest))).1,
+        };
+        // Between two admissions this boot may be in no set.
+        if ballot.add(&set, ours, signature).is_err() {
+            return Ok(None);
+        }
+        let Some(certificate) = ballot.certificate(&set, rules) else {
+            return Ok(None);
+        };
+        Ok(self
+            .is_due(digest, turn(&set, ours, digest))
+            .then_some(certificate))
+    }
+
+    /// Whether it is time to submit this: a while after the quorum was first there, then every [`RESUBMIT`].
+    fn is_due(&self, digest: B256, turn: u32) -> bool {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let at = match *due {
+            Some((last, at)) if last == digest => at,
+            _ => now + TURN * turn,
+        };
+        let is_due = at <= now;
+        *due = Some((digest, if is_due { now + RESUBMIT } else { at }));
+        is_due
+    }
+
+    /// Nothing is voted on.
+    fn close(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn keep(&self, vote: Vote) {
@@ -333,41 +481,66 @@ impl Engine {
         }
     }
 
-    fn submit(
-        &self,
-        snapshot: &Snapshot,
-        parameters: &ConsensusParameters,
-        vote: &Vote,
-    ) -> Result<()> {
-        let sequence = vote.commit.sequenceNo;
-        {
-            let mut submitted = self
-                .submitted
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Some((last, at)) = *submitted
-                && last == sequence
-                && at.elapsed() < RESUBMIT
-            {
-                return Ok(());
-            }
-            *submitted = Some((sequence, Instant::now()));
-        }
-        let registry = snapshot.registry();
-        let Some(transaction) =
-            vote::submission(self, &self.app.identity, &registry, parameters, vote)?
-        else {
-            return Ok(());
-        };
+    pub(crate) fn submit(&self, digest: B256, what: &str, transaction: Transaction) {
         match self.app.control.submit(transaction) {
-            Ok(hash) => {
-                tracing::info!(sequence, tx = %B256::from(hash), root = %vote.commit.newStateRoot, "commit submitted");
-            }
-            // The host may refuse or fail; the vote stands and is submitted again, by us or by anyone.
-            Err(e) => tracing::warn!(sequence, error = %e, "the host did not take the commit"),
+            Ok(hash) => tracing::info!(what, tx = %B256::from(hash), %digest, "submitted"),
+            // The host may refuse or fail; the votes stand and are submitted again, by us or by anyone.
+            Err(e) => tracing::warn!(what, error = %e, "the host did not take the transaction"),
         }
-        Ok(())
     }
+
+    /// An entry that blocks the queue, and why its bytes are not here, for `newt_health`.
+    fn blocked(&self, entry: QueueKey, state: &EntryState) -> Value {
+        let why = match state {
+            EntryState::Unavailable(why) => json!({
+                "attempts": why.attempts,
+                "last_attempt": why.last_attempt,
+                "reason": why.reason,
+            }),
+            _ => json!({ "attempts": 0 }),
+        };
+        let skips = self.skips.lock().unwrap_or_else(PoisonError::into_inner);
+        json!({ "entry": entry.to_string(), "why": why, "voted_to_drop": skips.contains(entry) })
+    }
+}
+
+/// The newest operator set of finalized rows.
+pub(crate) fn latest_set(snapshot: &Snapshot) -> Result<Option<OperatorSetRow>, StateError> {
+    let registry = snapshot.registry();
+    match registry.latest_set_id()? {
+        Some(id) => registry.operator_set(id),
+        None => Ok(None),
+    }
+}
+
+/// How many members come before `ours`; another one is first for every digest.
+fn turn(set: &OperatorSetRow, ours: B256, digest: B256) -> u32 {
+    let members = set.members.len().max(1);
+    let position = set
+        .members
+        .iter()
+        .position(|m| m.bls_key_hash == ours)
+        .unwrap_or(0);
+    let first = usize::from(digest[31]) % members;
+    ((position + members - first) % members) as u32
+}
+
+/// Whether a vote is for the commit that a selection leads to, so that its root need not be computed again.
+fn is_of(vote: &Vote, selection: &Selection) -> bool {
+    let commit = &vote.commit;
+    let drained = QueueKey {
+        block: commit.drainedBlock,
+        tx: commit.drainedTx,
+        log: commit.drainedLog,
+        item: commit.drainedItem,
+    };
+    commit.prevStateRoot == selection.parent_root()
+        && commit.boundaryBlock == selection.boundary_block
+        && commit.boundaryTimestamp == selection.boundary_timestamp
+        && commit.rulesVersion == selection.rules_version
+        && commit.settledBytes == selection.settled_bytes
+        && drained == selection.cursor()
+        && commit.deltaHash == delta_hash(&selection.delta)
 }
 
 fn describe(next: &Next) -> String {

@@ -62,8 +62,9 @@ impl Identity {
         Ok(signer.key.sign(&digest.0))
     }
 
-    /// Signs what has no slot: a key epoch's public face, which is the same from every honest enclave.
-    pub fn sign_key_epoch(&self, digest: B256) -> Signature {
+    /// Signs what has no slot: a statement that cannot contradict another one. A key epoch's public face, an admission whose
+    /// evidence was verified, an entry that this boot never writes.
+    pub fn sign_statement(&self, digest: B256) -> Signature {
         let signer = self.signer.lock().unwrap_or_else(PoisonError::into_inner);
         signer.key.sign(&digest.0)
     }

@@ -1,18 +1,47 @@
 //! Ingestion: fetch what the queue names, judge it by bounded deterministic checks, record the verdict (design 2.3).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::{Context, Result};
 use newton_artifacts::{ArtifactError, fetch_artifact};
-use newton_evaluate::{ArtifactKind, worker::Verdict as Judged};
+use newton_evaluate::{ArtifactKind, EvaluateError, worker::Verdict as Judged};
 use newton_keys::hpke::Envelope;
 use newton_state::{QueueEntry, Role, Verdict};
 use newton_types::{B256, Namespace, QueueKey};
 
-use crate::engine::Engine;
+use crate::{engine::Engine, metrics::count};
 
 /// Entries looked at in one round, so that a round ends.
 const PER_ROUND: usize = 16;
+
+/// Workers that one entry may cost in a boot.
+const MAX_DEATHS: u32 = 3;
+
+/// Entries on which workers die or overstay, with how many did. That is no verdict: it may be this machine. But no content takes a
+/// worker every round for ever; the entry waits for another boot, or for `SkipUnavailable`.
+#[derive(Default)]
+pub struct Quarantine(Mutex<HashMap<QueueKey, u32>>);
+
+impl Quarantine {
+    fn deaths(&self, entry: QueueKey) -> u32 {
+        self.map().get(&entry).copied().unwrap_or_default()
+    }
+
+    /// One more; whether it was the last one allowed.
+    fn count(&self, entry: QueueKey) -> bool {
+        let mut map = self.map();
+        let deaths = map.entry(entry).or_default();
+        *deaths += 1;
+        *deaths == MAX_DEATHS
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<QueueKey, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What one round brought.
 #[derive(Debug, Default)]
@@ -55,11 +84,23 @@ pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
                     None => {
                         tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted");
                     }
-                    Some(reason) => tracing::warn!(entry = %entry.key, reason, "rejected"),
+                    Some(reason) => {
+                        count(&engine.metrics().rejected_invalid);
+                        tracing::warn!(entry = %entry.key, reason, "rejected");
+                    }
                 }
             }
             Err(abstain) => {
                 outcome.unavailable += 1;
+                count(&engine.metrics().unavailable);
+                if lost_a_worker(&abstain) && engine.quarantine().count(entry.key) {
+                    count(&engine.metrics().quarantined);
+                    tracing::error!(
+                        entry = %entry.key,
+                        deaths = MAX_DEATHS,
+                        "content that workers do not survive: left alone in this boot"
+                    );
+                }
                 let reason = format!("{abstain:#}");
                 tracing::warn!(entry = %entry.key, reason, "no verdict yet");
                 let state = engine.state.clone();
@@ -74,8 +115,20 @@ pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
     Ok(outcome)
 }
 
+fn lost_a_worker(abstain: &anyhow::Error) -> bool {
+    matches!(
+        abstain.downcast_ref::<EvaluateError>(),
+        Some(EvaluateError::WorkerDied { .. } | EvaluateError::WallClockExceeded { .. })
+    )
+}
+
 /// The bytes, or the reason for which everyone rejects them; an error is an abstention.
 async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<u8>, String>> {
+    let deaths = engine.quarantine().deaths(entry.key);
+    anyhow::ensure!(
+        deaths < MAX_DEATHS,
+        "{deaths} workers were lost on this content in this boot"
+    );
     let state = engine.state.clone();
     let hash = entry.hash;
     let bytes = match blocking(move || Ok(state.content(hash)?)).await? {
@@ -115,8 +168,14 @@ fn prewarm(engine: &Arc<Engine>, wasm: B256) {
         };
         let source = HashMap::from([(wasm, Arc::from(bytes))]);
         match engine.workers.prewarm(wasm, &source) {
-            Ok(()) => tracing::info!(%wasm, "component compiled"),
-            Err(e) => tracing::error!(%wasm, error = %e, "a valid component does not compile"),
+            Ok(()) => {
+                count(&engine.metrics().prewarmed);
+                tracing::info!(%wasm, "component compiled");
+            }
+            Err(e) => {
+                count(&engine.metrics().prewarm_failed);
+                tracing::error!(%wasm, error = %e, "a valid component does not compile");
+            }
         }
     });
 }
@@ -149,7 +208,7 @@ fn judge(
         _ => None,
     };
     // A dead or busy worker is no verdict: it leaves as an error.
-    match engine.workers.check_artifact(kind, bytes, entrypoint)? {
+    match engine.checks.check_artifact(kind, bytes, entrypoint)? {
         Judged::Accept => Ok(Ok(())),
         Judged::Reject(reason) => Ok(Err(reason.to_string())),
     }
@@ -175,4 +234,36 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_costs_a_bounded_number_of_workers() {
+        let quarantine = Quarantine::default();
+        let (bad, good) = (
+            QueueKey::default(),
+            QueueKey {
+                item: 1,
+                ..QueueKey::default()
+            },
+        );
+        let last: Vec<bool> = (0..MAX_DEATHS).map(|_| quarantine.count(bad)).collect();
+        assert_eq!(last, [false, false, true]);
+        assert_eq!(quarantine.deaths(bad), MAX_DEATHS);
+        assert_eq!(quarantine.deaths(good), 0);
+    }
+
+    #[test]
+    fn only_lost_workers_count() {
+        let died = EvaluateError::WorkerDied {
+            reason: "signal 6".to_owned(),
+        };
+        assert!(lost_a_worker(&anyhow::Error::new(died)));
+        let busy = EvaluateError::WorkersBusy { waited_ms: 1 };
+        assert!(!lost_a_worker(&anyhow::Error::new(busy)));
+        assert!(!lost_a_worker(&anyhow::anyhow!("no route to DA")));
+    }
 }

@@ -2,19 +2,28 @@
 //!
 //! `appliance` runs it; `appliance worker` is the keyless process for untrusted content that it starts of itself.
 
+mod admission;
 mod appliance;
 mod assemble;
 mod boot;
 mod dialer;
 mod engine;
 mod fetch;
+mod gather;
 mod identity;
 mod ingest;
 mod logging;
+mod metrics;
+mod peers;
 mod platform;
+mod pools;
+mod quorum;
+mod readmit;
+mod rounds;
 mod rpc;
 mod running;
 mod secret;
+mod skip;
 mod task;
 mod vote;
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use newton_attestation::nsm::{DeviceNsm, Nsm, NsmError};
+use newton_attestation::{
+    TrustedRoot,
+    nsm::{DeviceNsm, Nsm, NsmError},
+};
 use newton_relay::{Connector, PARENT_CIDS};
 
 /// The security module and the ways to the host.
@@ -11,6 +14,8 @@ pub struct Platform {
     pub nsm: Arc<dyn Nsm>,
     /// Under which addresses the parent may answer.
     pub parents: Vec<Connector>,
+    /// Where the documents of other enclaves must end.
+    pub root: TrustedRoot,
     /// For `newt_health`.
     pub name: &'static str,
 }
@@ -29,6 +34,7 @@ impl Platform {
                 .iter()
                 .map(|cid| Connector::Vsock { cid: *cid })
                 .collect(),
+            root: TrustedRoot::aws_nitro_g1(),
             name: "nitro-enclave",
         })
     }
@@ -66,6 +72,7 @@ mod process {
             [measurement(0x10), measurement(0x11), measurement(0x12)],
         );
         Some(Platform {
+            root: nsm.pki().root(),
             nsm: Arc::new(nsm),
             parents: vec![Connector::Unix { dir }],
             name: "process (development)",

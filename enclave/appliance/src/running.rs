@@ -7,7 +7,7 @@ use newton_keys::MasterSecret;
 use newton_types::{B256, abi};
 use tokio::sync::Semaphore;
 
-use crate::{appliance::SealedShares, engine::Engine, fetch::ComponentHttp};
+use crate::{appliance::SealedShares, engine::Engine, fetch::ComponentHttp, pools::Pools};
 
 /// The key epoch this version derives its shared keys in; later ones come with their rotation by governance.
 pub const KEY_EPOCH: u64 = 1;
@@ -20,11 +20,13 @@ pub struct Running {
     pub shares: Option<SealedShares>,
     /// One engine per followed chain.
     pub chains: BTreeMap<u64, Arc<Engine>>,
-    /// Keyless processes for untrusted content.
+    /// Keyless processes for tasks.
     pub workers: Arc<WorkerPool>,
     /// Their components' way out.
     pub http: ComponentHttp,
-    /// Simulations that may run at once: half of the workers, so that tasks find one.
+    /// All keyless processes, and the compiled components.
+    pub pools: Pools,
+    /// Simulations that may run at once: as many as they have workers.
     pub simulations: Arc<Semaphore>,
 }
 

@@ -19,6 +19,7 @@ use wasmtime::{Config, Engine, OptLevel, component::InstancePre};
 
 pub use check::check_component;
 pub use host::NO_SECRETS;
+pub use precompiled::{TrustedModule, fingerprint};
 pub use run::{Run, RunOutput};
 
 use crate::error::{ArtifactError, EvaluateError, Stage};
@@ -36,7 +37,7 @@ const MAX_WASM_STACK: usize = 1 << 20;
 
 /// WASM features of rules version 1: what the component tool chains of Rust, JavaScript and Python emit.
 /// Without `externref`, which needs a garbage collector that this engine is built without.
-pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM2
+pub const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .difference(WasmFeatures::GC_TYPES)
     .union(WasmFeatures::RELAXED_SIMD)
     .union(WasmFeatures::EXTENDED_CONST)
@@ -119,7 +120,11 @@ pub enum CompileError {
     Failed(EvaluateError),
 }
 
-fn config() -> wasmtime::Result<Config> {
+/// The engine's settings, all of them; public for measurements against a bare engine.
+///
+/// # Errors
+/// When the engine was built without the fixed target.
+pub fn config() -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.target(TARGET)?;
     config.strategy(wasmtime::Strategy::Cranelift);

@@ -5,7 +5,12 @@ use std::fmt;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
-use crate::{intent::IntentError, json::JsonError, request::ArtifactKind};
+use crate::{
+    intent::IntentError,
+    json::JsonError,
+    merge::{DataError, NoConsensus},
+    request::ArtifactKind,
+};
 
 /// Whether every honest enclave comes to the same error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +178,23 @@ pub enum EvaluateError {
         reason: String,
     },
 
+    /// A quorum of the operators reports that a component's run ended in this final error.
+    #[error("by a quorum's outputs the component of data instance {instance} failed: {}", .error.name())]
+    OperatorsReport {
+        /// The data instance.
+        instance: B256,
+        /// The error.
+        error: DataError,
+    },
+
+    /// There is nothing about a data instance that a quorum of the operators agrees on.
+    #[error("no consensus on data instance {instance}: {source}")]
+    NoConsensus {
+        /// The data instance.
+        instance: B256,
+        /// By how much.
+        source: NoConsensus,
+    },
     /// Bytes of an artifact are out of reach.
     #[error("artifact {artifact} is not available")]
     ArtifactUnavailable {
@@ -320,6 +342,8 @@ impl EvaluateError {
             Self::RegoFailed { .. } => "PolicyEvaluationError",
             Self::RegoUndefined { .. } => "PolicyResultUndefined",
             Self::ResultNotRepresentable { .. } => "PolicyResultNotRepresentable",
+            Self::OperatorsReport { error, .. } => error.name(),
+            Self::NoConsensus { .. } => "NoConsensus",
             Self::ArtifactUnavailable { .. } => "ArtifactUnavailable",
             Self::ArtifactMismatch { .. } => "ArtifactMismatch",
             Self::WallClockExceeded { .. } => "WallClockExceeded",
@@ -349,9 +373,12 @@ impl EvaluateError {
             | Self::ComponentLimitExceeded { .. }
             | Self::RegoFailed { .. }
             | Self::RegoUndefined { .. }
-            | Self::ResultNotRepresentable { .. } => Finality::Final,
+            | Self::ResultNotRepresentable { .. }
+            | Self::OperatorsReport { .. } => Finality::Final,
             // An image that does not know the rules must not speak for them; a newer one may.
             Self::UnsupportedRulesVersion { .. }
+            // Another set of outputs may agree.
+            | Self::NoConsensus { .. }
             | Self::ArtifactUnavailable { .. }
             | Self::ArtifactMismatch { .. }
             | Self::WallClockExceeded { .. }

@@ -1,6 +1,7 @@
 //! One evaluation, in the order of design 4.2.
 
 mod cache;
+mod phases;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,10 +12,11 @@ use crate::{
     component::{CompileError, Compiled, Components, Run},
     error::{ArtifactError, EvaluateError, Subject},
     json::Json,
+    merge::Consensus,
     rego::{Policy, RegoInput},
     request::{
         ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic,
-        EvaluateRequest, Evaluation, SecretBytes, Seen,
+        EvaluateRequest, Evaluation, SecretBytes, Seen, Supply,
     },
     rules::{RULES_VERSION_1, RuleLimits},
     schema::{self, Schema},
@@ -22,6 +24,8 @@ use crate::{
 };
 
 use cache::Cache;
+
+pub use phases::{Concluded, MergedData, Prepared};
 
 /// The reserved key under which a component finds its instance's params (design 4b).
 pub const PARAMS_KEY: &str = "_params";
@@ -105,14 +109,40 @@ impl Evaluator {
         source: &dyn ArtifactSource,
         http: Option<&Arc<dyn HttpFetcher>>,
     ) -> Result<Evaluation, EvaluateError> {
-        let rules = RuleLimits::of(request.task.rules_version).ok_or(
-            EvaluateError::UnsupportedRulesVersion {
-                got: request.task.rules_version,
-                known: RULES_VERSION_1,
-            },
-        )?;
-        let data = in_template_order(request)?;
+        let ground = self.ground(request, source)?;
+        let mut outputs = Vec::with_capacity(ground.data.len());
+        let mut results = Vec::with_capacity(ground.data.len());
+        for (data, params) in ground.data.iter().zip(&ground.data_params) {
+            let (result, members) = self.run(
+                request,
+                data,
+                params.clone(),
+                &ground.arguments,
+                ground.rules,
+                source,
+                http,
+            )?;
+            outputs.push((data.instance_id, members));
+            results.push(result);
+        }
+        let decision = self.decide(request, &ground, outputs)?;
+        Ok(Evaluation {
+            result_hash: keccak256(&decision.result),
+            result: decision.result,
+            data: results,
+            diagnostics: decision.diagnostics,
+            seen: decision.seen,
+        })
+    }
 
+    /// Everything that is checked before a component runs, in the order that decides which error is signed.
+    fn ground<'r>(
+        &self,
+        request: &'r EvaluateRequest,
+        source: &dyn ArtifactSource,
+    ) -> Result<Ground<'r>, EvaluateError> {
+        let rules = rules_of(request)?;
+        let data = in_template_order(request)?;
         let policy = self.policy(&request.policy.rego, &request.policy.entrypoint, source)?;
         let params = document(
             &request.policy.params,
@@ -125,13 +155,10 @@ impl Evaluator {
             Subject::PolicyParams,
             source,
         )?;
-        let mut data_params = Vec::with_capacity(data.len());
-        for input in &data {
-            let subject = Subject::DataParams(input.instance_id);
-            let params = document(&input.params, subject, rules.document_bytes)?;
-            self.validate(input.params_schema.as_ref(), &params, subject, source)?;
-            data_params.push(params);
-        }
+        let data_params = data
+            .iter()
+            .map(|input| self.data_params(input, rules, source))
+            .collect::<Result<_, _>>()?;
         for input in &data {
             self.validate_secrets(input, rules.document_bytes, source)?;
         }
@@ -139,53 +166,72 @@ impl Evaluator {
             .intent
             .rego_input(request.intent_signature.as_deref())?;
         let arguments = WasmArguments::parse(&request.wasm_args, rules.wasm_args_bytes)?;
+        Ok(Ground {
+            rules,
+            data,
+            policy,
+            params,
+            data_params,
+            input,
+            arguments,
+        })
+    }
 
+    fn data_params(
+        &self,
+        input: &DataInput,
+        rules: RuleLimits,
+        source: &dyn ArtifactSource,
+    ) -> Result<Json, EvaluateError> {
+        let subject = Subject::DataParams(input.instance_id);
+        let params = document(&input.params, subject, rules.document_bytes)?;
+        self.validate(input.params_schema.as_ref(), &params, subject, source)?;
+        Ok(params)
+    }
+
+    /// Rego over the outputs, which come in template order.
+    fn decide(
+        &self,
+        request: &EvaluateRequest,
+        ground: &Ground<'_>,
+        outputs: Vec<(B256, BTreeMap<String, Json>)>,
+    ) -> Result<Decision, EvaluateError> {
         let mut wasm = BTreeMap::new();
         let mut owners: BTreeMap<String, B256> = BTreeMap::new();
-        let mut results = Vec::with_capacity(data.len());
         let mut diagnostics = Vec::new();
-        for (data, params) in data.iter().zip(data_params) {
-            let (result, members) =
-                self.run(request, data, params, &arguments, rules, source, http)?;
+        for (instance, members) in outputs {
             for (key, value) in members {
-                if let Some(replaced) = owners.insert(key.clone(), data.instance_id) {
+                if let Some(replaced) = owners.insert(key.clone(), instance) {
                     diagnostics.push(Diagnostic::DataKeyCollision {
                         key: key.clone(),
                         replaced,
-                        by: data.instance_id,
+                        by: instance,
                     });
                 }
                 wasm.insert(key, value);
             }
-            results.push(result);
         }
-
         let wasm = Json::Object(wasm);
-        let value = policy.evaluate(&RegoInput {
-            input: &input,
-            params: &params,
+        let value = ground.policy.evaluate(&RegoInput {
+            input: &ground.input,
+            params: &ground.params,
             wasm: &wasm,
             now_seconds: request.task.reference_timestamp,
             wall: self.limits.rego_wall,
         })?;
         let result = value.canonical();
-        if result.len() as u64 > rules.result_bytes {
+        let limit = ground.rules.result_bytes;
+        if result.len() as u64 > limit {
             return Err(EvaluateError::ResultNotRepresentable {
-                reason: format!(
-                    "{} bytes, at most {} are allowed",
-                    result.len(),
-                    rules.result_bytes
-                ),
+                reason: format!("{} bytes, at most {limit} are allowed", result.len()),
             });
         }
-        Ok(Evaluation {
-            result_hash: keccak256(&result),
+        Ok(Decision {
             result,
-            data: results,
             diagnostics,
             seen: request.explain.then(|| Seen {
-                input: input.canonical(),
-                params: params.canonical(),
+                input: ground.input.canonical(),
+                params: ground.params.canonical(),
                 wasm: wasm.canonical(),
             }),
         })
@@ -356,18 +402,45 @@ impl Evaluator {
         source: &dyn ArtifactSource,
     ) -> Result<Arc<Compiled>, EvaluateError> {
         self.compiled.fetch(wasm, || {
-            let bytes = fetch(wasm, source)?;
-            let compiled = self
-                .components
-                .compile(&bytes)
-                .map_err(|error| match error {
-                    CompileError::Refused(error) => refused(wasm, error),
-                    CompileError::Failed(error) => error,
-                })?;
+            let compiled = match source.module(wasm) {
+                Supply::Module(module) => self.components.adopt(&module),
+                Supply::CompileYourself => self.components.compile(&fetch(wasm, source)?),
+                Supply::None(error) => return Err(error),
+            };
+            let compiled = compiled.map_err(|error| match error {
+                CompileError::Refused(error) => refused(wasm, error),
+                CompileError::Failed(error) => error,
+            })?;
             let size = compiled.size() as u64;
             Ok((compiled, size))
         })
     }
+}
+
+/// What an evaluation stands on before a component runs.
+struct Ground<'r> {
+    rules: RuleLimits,
+    /// In template order, as the params beside them.
+    data: Vec<&'r DataInput>,
+    policy: Arc<Policy>,
+    params: Json,
+    data_params: Vec<Json>,
+    input: Json,
+    arguments: WasmArguments,
+}
+
+struct Decision {
+    result: Vec<u8>,
+    diagnostics: Vec<Diagnostic>,
+    seen: Option<Seen>,
+}
+
+fn rules_of(request: &EvaluateRequest) -> Result<RuleLimits, EvaluateError> {
+    let got = request.task.rules_version;
+    RuleLimits::of(got).ok_or(EvaluateError::UnsupportedRulesVersion {
+        got,
+        known: RULES_VERSION_1,
+    })
 }
 
 /// The ingest check of any artifact. `entrypoint` goes with Rego and with nothing else.
@@ -386,12 +459,13 @@ pub fn check_artifact(
         }
         (_, Some(_)) => Err(ArtifactError::EntrypointUse { kind, given: true }),
         (ArtifactKind::PolicyDataWasm, None) => crate::component::check_component(bytes),
-        (
-            ArtifactKind::PolicyParamsSchema
-            | ArtifactKind::PolicyDataParamsSchema
-            | ArtifactKind::PolicyDataSecretsSchema,
-            None,
-        ) => schema::check_schema(bytes),
+        (ArtifactKind::PolicyDataParamsSchema, None) => {
+            schema::check_schema(bytes)?;
+            Consensus::of_schema_bytes(bytes).map(drop)
+        }
+        (ArtifactKind::PolicyParamsSchema | ArtifactKind::PolicyDataSecretsSchema, None) => {
+            schema::check_schema(bytes)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_dyn_abi::{DynSolValue, JsonAbiExt};
-use alloy_json_abi::Function;
+use alloy_json_abi::{Function, Param, StateMutability};
 use alloy_primitives::{Address, U256};
 use num_bigint::{BigInt, Sign};
 use serde::{Deserialize, Serialize};
@@ -172,7 +172,7 @@ impl WireIntent {
 impl Intent {
     /// The Rego `input`.
     ///
-    /// Beside the fields of the wire form: `chain_id_string`, `function` (`type`, `name`, `inputs`, `arguments`),
+    /// Beside the fields of the wire form: `chain_id_string`, `function` (as JSON ABI has it, with `arguments`),
     /// `decoded_function_signature`, `decoded_function_arguments` and, when given, `intent_signature`. Without a function
     /// signature `function` is null and the arguments are empty.
     ///
@@ -201,27 +201,9 @@ impl Intent {
         let (function, signature, arguments) = match decoded {
             None => (Json::Null, Json::string(""), Json::Array(Vec::new())),
             Some((function, arguments)) => {
-                let inputs = function
-                    .inputs
-                    .iter()
-                    .map(|parameter| {
-                        Json::Object(BTreeMap::from([
-                            ("name".to_owned(), Json::string(parameter.name.clone())),
-                            (
-                                "type".to_owned(),
-                                Json::string(parameter.selector_type().into_owned()),
-                            ),
-                        ]))
-                    })
-                    .collect();
                 let arguments = Json::Array(arguments);
                 let signature = Json::string(format!("function {}", function.signature()));
-                let function = Json::Object(BTreeMap::from([
-                    ("type".to_owned(), Json::string("function")),
-                    ("name".to_owned(), Json::string(function.name)),
-                    ("inputs".to_owned(), Json::Array(inputs)),
-                    ("arguments".to_owned(), arguments.clone()),
-                ]));
+                let function = description(function, arguments.clone());
                 (function, signature, arguments)
             }
         };
@@ -279,6 +261,45 @@ impl Intent {
         let arguments = arguments.iter().map(argument).collect();
         Ok(Some((function, arguments)))
     }
+}
+
+/// The function as JSON ABI has it, and the arguments beside.
+fn description(function: Function, arguments: Json) -> Json {
+    let parameters = |parameters: &[Param]| parameters.iter().map(parameter).collect();
+    Json::Object(BTreeMap::from([
+        ("type".to_owned(), Json::string("function")),
+        (
+            "inputs".to_owned(),
+            Json::Array(parameters(&function.inputs)),
+        ),
+        (
+            "outputs".to_owned(),
+            Json::Array(parameters(&function.outputs)),
+        ),
+        (
+            "stateMutability".to_owned(),
+            Json::string(match function.state_mutability {
+                StateMutability::Pure => "pure",
+                StateMutability::View => "view",
+                StateMutability::NonPayable => "nonpayable",
+                StateMutability::Payable => "payable",
+            }),
+        ),
+        ("name".to_owned(), Json::string(function.name)),
+        ("arguments".to_owned(), arguments),
+    ]))
+}
+
+fn parameter(parameter: &Param) -> Json {
+    let mut members = BTreeMap::from([
+        ("name".to_owned(), Json::string(parameter.name.clone())),
+        ("type".to_owned(), Json::string(parameter.ty.clone())),
+    ]);
+    if !parameter.components.is_empty() {
+        let components = parameter.components.iter().map(self::parameter).collect();
+        members.insert("components".to_owned(), Json::Array(components));
+    }
+    Json::Object(members)
 }
 
 fn argument(value: &DynSolValue) -> Json {

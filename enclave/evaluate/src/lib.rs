@@ -12,6 +12,7 @@
 //! | [`rego`] | ingest check and strict interpretation |
 //! | [`component`] | ingest check, compilation and deterministic runs of `newton:provider` components |
 //! | [`evaluate`](mod@evaluate) | one evaluation in the order of design 4.2 |
+//! | [`merge`](mod@merge) | what several operators' outputs amount to |
 //! | [`worker`] | the worker processes, their pool and their wire |
 //!
 //! Design: parts 4 and 4b; wire forms: `docs/protocol.md` section 5.
@@ -21,6 +22,7 @@ pub mod error;
 pub mod evaluate;
 pub mod intent;
 pub mod json;
+pub mod merge;
 pub mod rego;
 pub mod request;
 pub mod rules;
@@ -29,11 +31,11 @@ pub mod transcript;
 pub mod worker;
 
 pub use error::{ArtifactError, EvaluateError, Finality, Subject, Violation};
-pub use evaluate::{Evaluator, MachineLimits, check_artifact};
+pub use evaluate::{Concluded, Evaluator, MachineLimits, MergedData, Prepared, check_artifact};
 pub use intent::Intent;
 pub use json::Json;
 pub use request::{
     ArtifactKind, ArtifactRef, ArtifactSource, DataInput, DataResult, Diagnostic, EvaluateRequest,
-    Evaluation, PolicyInput, SecretBytes, Seen, TaskContext,
+    Evaluation, PolicyInput, SecretBytes, Seen, Supply, TaskContext,
 };
 pub use rules::RULES_VERSION_1;

@@ -1,12 +1,16 @@
-//! Rego by `regorus`: v1 mode, interpreter, strict built-in errors (design 4.6).
+//! Rego by `regorus`: interpreter, strict built-in errors (design 4.6).
+//!
+//! Sources are Rego v1. What is no Rego v1 and is the older language, with bodies without `if`, is read as that (see `dialect`).
 
 mod builtins;
 mod check;
+mod dialect;
+mod text;
 mod value;
 
 use std::{num::NonZeroU32, time::Duration};
 
-use regorus::{Engine, LimitError, PolicyLengthConfig, Value, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
 
 use crate::{
     error::{ArtifactError, EvaluateError, Stage},
@@ -15,9 +19,6 @@ use crate::{
 
 /// Bytes of one Rego source.
 pub const MAX_REGO_BYTES: usize = 1 << 20;
-
-const MAX_COLUMNS: NonZeroU32 = NonZeroU32::new(64 << 10).unwrap();
-const SOURCE_NAME: &str = "policy.rego";
 
 /// The ingest check of Rego: it parses and analyses, the entrypoint is a rule, and every call is to a function that exists here
 /// and whose answer depends on its arguments alone.
@@ -76,25 +77,14 @@ impl Policy {
                 limit: MAX_REGO_BYTES as u64,
             });
         }
-        let text = std::str::from_utf8(source).map_err(|error| ArtifactError::NotUtf8 {
+        let source = std::str::from_utf8(source).map_err(|error| ArtifactError::NotUtf8 {
             valid_up_to: error.valid_up_to() as u64,
         })?;
         let invalid = |error: anyhow::Error| ArtifactError::InvalidRego {
             reason: format!("{error:#}"),
         };
-        check::nesting(text)?;
-        let mut engine = Engine::new();
-        engine.set_rego_v0(false);
-        engine.set_strict_builtin_errors(true);
-        // Prints are dropped with the engine; without this they would go to standard error.
-        engine.set_gather_prints(true);
-        engine.set_policy_length_config(PolicyLengthConfig {
-            max_col: MAX_COLUMNS,
-            ..PolicyLengthConfig::default()
-        });
-        engine
-            .add_policy(SOURCE_NAME.to_owned(), text.to_owned())
-            .map_err(invalid)?;
+        text::nesting(source)?;
+        let mut engine = dialect::parse(source)?;
         let rule_path = {
             let module = engine.get_modules().first().cloned().ok_or_else(|| {
                 ArtifactError::InvalidRego {

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroize;
 
-use crate::{intent::Intent, transcript::Exchange};
+use crate::{component::TrustedModule, error::EvaluateError, intent::Intent, transcript::Exchange};
 
 /// The namespaces of artifacts (design 2.1), as far as evaluation uses them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +55,21 @@ pub type ArtifactRef = B256;
 pub trait ArtifactSource: Send + Sync {
     /// The bytes whose keccak-256 is `artifact`.
     fn artifact(&self, artifact: &ArtifactRef) -> Option<Arc<[u8]>>;
+
+    /// The component with this hash, compiled; most sources leave that to who asks.
+    fn module(&self, _: &ArtifactRef) -> Supply {
+        Supply::CompileYourself
+    }
+}
+
+/// What a source has of a compiled component.
+pub enum Supply {
+    /// Nothing: compile the bytes.
+    CompileYourself,
+    /// The component.
+    Module(TrustedModule),
+    /// None, and compiling is not for the one who asks.
+    None(EvaluateError),
 }
 
 impl ArtifactSource for std::collections::HashMap<ArtifactRef, Arc<[u8]>> {

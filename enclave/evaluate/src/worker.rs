@@ -5,10 +5,16 @@
 //! for artifact bytes by hash and for HTTP; the parent decides what it gets. A child that dies or overstays is replaced, and the
 //! request that it held abstains.
 //!
+//! Components are compiled in processes of their own, one each, and kept by [`Modules`]; workers only load them.
+//!
 //! The parent's side is [`WorkerPool`], the child's is [`worker_main`]. `wire` has the messages, `sandbox` what a child gives up.
 
 mod child;
+mod compile;
+mod modules;
 mod pool;
+mod process;
+mod rounds;
 mod sandbox;
 mod wire;
 
@@ -19,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{error::ArtifactError, evaluate::MachineLimits};
 
 pub use child::worker_main;
+pub use modules::{Module, ModuleBudget, ModuleStats, ModuleStore, Modules};
 pub use pool::{PoolStats, WorkerPool};
 
 /// The answer of an ingest check: follows from the bytes alone, so it may decide what is committed.
@@ -35,15 +42,18 @@ pub enum Verdict {
 pub struct WorkerLimits {
     /// Bounds of single steps, and cache sizes.
     pub machine: MachineLimits,
-    /// Bytes of private writable memory (RLIMIT_DATA). Must hold the 256 MiB a component may use, the caches, and about 400 MiB more
-    /// while a large JavaScript component is compiled.
+    /// Bytes of private writable memory (RLIMIT_DATA). Must hold the 256 MiB a component may use and the caches.
     pub memory_bytes: u64,
+    /// The same of a process that compiles one component, where that is more: about 400 MiB are used for a large one.
+    pub compile_memory_bytes: u64,
     /// Wall clock of everything in a request beside component runs, Rego and compilation; the whole of an ingest check.
     pub request_wall: Duration,
     /// Wall clock of compiling one component.
     pub compile_wall: Duration,
     /// How long a request waits for a free worker.
     pub queue_wall: Duration,
+    /// Requests that may wait at once; further ones are refused at once.
+    pub queue_length: usize,
     /// CPU seconds of one worker's life (RLIMIT_CPU). A worker that has used half of them is replaced between requests.
     pub cpu_seconds: u64,
 }
@@ -53,9 +63,11 @@ impl Default for WorkerLimits {
         Self {
             machine: MachineLimits::default(),
             memory_bytes: 1 << 30,
+            compile_memory_bytes: 1 << 30,
             request_wall: Duration::from_secs(10),
             compile_wall: Duration::from_secs(60),
             queue_wall: Duration::from_secs(15),
+            queue_length: 256,
             cpu_seconds: 3_600,
         }
     }

@@ -30,7 +30,7 @@ fn the_input_is_the_parsed_intent() {
     assert_eq!(
         input,
         format!(
-            r#"{{"chain_id":31337,"chain_id_string":"31337","data":"{data}","decoded_function_arguments":["{recipient}","{amount}"],"decoded_function_signature":"function transfer(address,uint256)","from":"0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266","function":{{"arguments":["{recipient}","{amount}"],"inputs":[{{"name":"","type":"address"}},{{"name":"","type":"uint256"}}],"name":"transfer","type":"function"}},"function_signature":"0x{}","to":"0x5fbdb2315678afecb367f032d93f642f64180aa3","value":0}}"#,
+            r#"{{"chain_id":31337,"chain_id_string":"31337","data":"{data}","decoded_function_arguments":["{recipient}","{amount}"],"decoded_function_signature":"function transfer(address,uint256)","from":"0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266","function":{{"arguments":["{recipient}","{amount}"],"inputs":[{{"name":"","type":"address"}},{{"name":"","type":"uint256"}}],"name":"transfer","outputs":[],"stateMutability":"nonpayable","type":"function"}},"function_signature":"0x{}","to":"0x5fbdb2315678afecb367f032d93f642f64180aa3","value":0}}"#,
             hex::encode("transfer(address,uint256)")
         )
     );

@@ -21,8 +21,22 @@ pub enum Slot {
     Task {
         /// Task id, which binds the chain and the task manager.
         task_id: [u8; 32],
-        /// Round of signing; 0 if the protocol has only one.
+        /// Round of signing. Contracts slash two digests for one task whatever the round, so answers are all signed in round 0.
         round: u32,
+    },
+    /// This enclave's own output of a data component, in one round of preparing a task.
+    Output {
+        /// Task id.
+        task_id: [u8; 32],
+        /// Round of preparing.
+        round: u32,
+        /// Data instance id.
+        data_instance_id: [u8; 32],
+    },
+    /// Whether something that was signed is right.
+    Outcome {
+        /// Hash of the question: what was signed, and who wants to know.
+        question: [u8; 32],
     },
 }
 
@@ -146,6 +160,16 @@ mod tests {
             Slot::Task {
                 task_id: [8; 32],
                 round: 0,
+            },
+            Slot::Output {
+                task_id: [8; 32],
+                round: 0,
+                data_instance_id: [8; 32],
+            },
+            Slot::Output {
+                task_id: [8; 32],
+                round: 0,
+                data_instance_id: [9; 32],
             },
         ];
         for (i, slot) in slots.iter().enumerate() {

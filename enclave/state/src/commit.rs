@@ -100,6 +100,11 @@ impl Selection {
         self.parent.sequence + 1
     }
 
+    /// Root that the commit builds upon.
+    pub fn parent_root(&self) -> B256 {
+        self.parent.root
+    }
+
     /// Key of the last entry drained by this commit or an earlier one.
     pub fn cursor(&self) -> QueueKey {
         self.drained.last().map_or(self.parent.cursor, |d| d.0)

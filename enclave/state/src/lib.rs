@@ -14,9 +14,11 @@
 
 mod blocks;
 mod commit;
+mod compiled;
 mod content;
 mod error;
 mod queue;
+mod records;
 pub mod registry;
 mod schedule;
 mod snapshot;
@@ -26,10 +28,12 @@ pub mod tree;
 
 pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
+pub use compiled::MAX_COMPILED_BYTES;
 pub use error::StateError;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,
 };
+pub use records::KeptRecord;
 pub use registry::Registry;
 pub use snapshot::{LeafStatus, Snapshot};
 pub use store::{ChainConfig, FinalizedHead, QueueTotals, StateStore, Tip, open_database};

@@ -122,6 +122,8 @@ impl StateStore {
             txn.open_table(tables::LEAVES)?;
             txn.open_table(tables::CONTENT)?;
             txn.open_table(tables::CHUNKS)?;
+            txn.open_table(tables::COMPILED)?;
+            txn.open_table(tables::COMPILED_CHUNKS)?;
             txn.open_table(tables::COMMITS)?;
             txn.open_table(tables::CHAIN_COMMITS)?;
             let mut nodes = txn.open_table(tree::NODES)?;

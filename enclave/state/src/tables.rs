@@ -32,10 +32,19 @@ pub(crate) const LEAVES: Bytes = TableDefinition::new("leaves");
 pub(crate) const CONTENT: Bytes = TableDefinition::new("content");
 /// `content hash ‖ chunk number (u32)` → bytes.
 pub(crate) const CHUNKS: Bytes = TableDefinition::new("content/chunks");
+/// `engine fingerprint ‖ component hash` → compiled component, see [`crate::compiled`].
+pub(crate) const COMPILED: Bytes = TableDefinition::new("compiled");
+/// The key before `‖ chunk number (u32)` → bytes.
+pub(crate) const COMPILED_CHUNKS: Bytes = TableDefinition::new("compiled/chunks");
 /// Sequence number → commit that this enclave derived and the chain confirmed (ABI encoding).
 pub(crate) const COMMITS: Numbered = TableDefinition::new("commits");
 /// Sequence number → commit seen in finalized blocks and not yet replayed.
 pub(crate) const CHAIN_COMMITS: Numbered = TableDefinition::new("commits/chain");
+
+/// `task id ‖ chunk number (u32)` → part of an evaluation record.
+pub(crate) const RECORDS: Bytes = TableDefinition::new("records");
+/// `last block of the challenge window ‖ task id` → length of the record.
+pub(crate) const RECORDS_BY_END: Bytes = TableDefinition::new("records/by-end");
 
 pub(crate) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StateError> {
     let mut out = Vec::new();

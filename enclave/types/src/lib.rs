@@ -8,6 +8,7 @@ pub mod events;
 pub mod ids;
 pub mod leaf;
 pub mod manifest;
+pub mod outputs;
 pub mod queue;
 pub mod rpc;
 pub mod signing;

@@ -119,6 +119,12 @@ pub struct Local {
     /// Bearer keys, as hashes only.
     #[serde(default)]
     pub api_keys: Vec<ApiKey>,
+    /// Calls of one bearer key without a rate of its own.
+    #[serde(default = "default_key_rate")]
+    pub key_rate: Rate,
+    /// Calls of everyone without a key, together.
+    #[serde(default = "default_open_rate")]
+    pub open_rate: Rate,
     /// `error`, `warn`, `info` or `debug`.
     #[serde(default = "default_log_level")]
     pub log_level: String,
@@ -128,7 +134,13 @@ pub struct Local {
     /// Worker processes for untrusted content.
     #[serde(default = "default_workers")]
     pub workers: usize,
-    /// Address space bound of one worker, MiB.
+    /// Requests that may wait for each worker; further ones are refused at once.
+    #[serde(default = "default_queue_per_worker")]
+    pub queue_per_worker: usize,
+    /// How many compiled components are kept in memory; at most a quarter of it is used.
+    #[serde(default)]
+    pub module_cache: ModuleCache,
+    /// Private memory of one worker, MiB.
     #[serde(default = "default_worker_mib")]
     pub worker_mib: u64,
     /// Wall-clock bound of one evaluation, milliseconds; exceeding it abstains.
@@ -140,6 +152,25 @@ pub struct Local {
     /// A finalized head older than this (seconds, by the NSM's clock) stops signing.
     #[serde(default = "default_max_lag_seconds")]
     pub max_lag_seconds: u64,
+    /// Where other operators' enclaves are reached, `host:port`. Who answers there is proven, never believed.
+    #[serde(default)]
+    pub peers: Vec<String>,
+    /// Blocks after which this enclave votes to drop a queue entry whose bytes it cannot get.
+    #[serde(default = "default_skip_after_blocks")]
+    pub skip_after_blocks: u64,
+}
+
+/// Compiled components kept in memory: number and bytes (design 2.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleCache {
+    /// 8, 256 MiB.
+    Dev,
+    /// 32, 1 GiB.
+    #[default]
+    Small,
+    /// 256, 8 GiB.
+    Large,
 }
 
 /// RPC endpoint of one chain.
@@ -160,6 +191,28 @@ pub struct ApiKey {
     pub sha256: B256,
     /// What it opens.
     pub permissions: Vec<Permission>,
+    /// Calls it may make; absent: `local.key_rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+}
+
+/// A token bucket: a call takes one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Tokens that come in a second.
+    pub per_second: u32,
+    /// Tokens the bucket holds: calls that may come at once after a rest.
+    pub burst: u32,
+}
+
+impl Rate {
+    fn check(self, field: &str) -> Result<(), ManifestError> {
+        if self.per_second == 0 || self.burst == 0 {
+            return Err(invalid(field, "per_second and burst must be above zero"));
+        }
+        Ok(())
+    }
 }
 
 /// What a bearer key opens.
@@ -313,6 +366,16 @@ impl LocalManifest {
                 "one of error, warn, info, debug",
             ));
         }
+        l.key_rate.check("local.key_rate")?;
+        l.open_rate.check("local.open_rate")?;
+        for (i, key) in l.api_keys.iter().enumerate() {
+            if let Some(rate) = key.rate {
+                rate.check(&format!("local.api_keys[{i}].rate"))?;
+            }
+        }
+        if !(1..=1_024).contains(&l.queue_per_worker) {
+            return Err(invalid("local.queue_per_worker", "1 to 1024"));
+        }
         if l.poll_ms == 0 {
             return Err(invalid("local.poll_ms", "must be above zero"));
         }
@@ -350,6 +413,21 @@ fn default_poll_ms() -> u64 {
 fn default_workers() -> usize {
     1
 }
+fn default_key_rate() -> Rate {
+    Rate {
+        per_second: 500,
+        burst: 1_000,
+    }
+}
+fn default_open_rate() -> Rate {
+    Rate {
+        per_second: 100,
+        burst: 300,
+    }
+}
+fn default_queue_per_worker() -> usize {
+    32
+}
 fn default_worker_mib() -> u64 {
     512
 }
@@ -361,6 +439,9 @@ fn default_page_cache_mib() -> usize {
 }
 fn default_max_lag_seconds() -> u64 {
     1_800
+}
+fn default_skip_after_blocks() -> u64 {
+    7_200
 }
 
 #[cfg(test)]
@@ -457,5 +538,44 @@ unverified_chain_view = true
         let text = "[local]\nda_url = \"http://127.0.0.1:1\"\nrpc = []\n";
         let e = LocalManifest::parse(text, &c).unwrap_err();
         assert!(matches!(e, ManifestError::Field { ref field, .. } if field == "local.rpc"));
+    }
+
+    #[test]
+    fn rates_and_presets_have_defaults_and_bounds() {
+        let c = ConsensusManifest::parse(CONSENSUS).unwrap();
+        let parse = |more: &str| {
+            let text = format!(
+                "[local]\nda_url = \"http://127.0.0.1:1\"\n\
+                 rpc = [{{ chain_id = 31337, url = \"http://127.0.0.1:2\" }}]\n{more}\n"
+            );
+            LocalManifest::parse(&text, &c)
+        };
+        let plain = parse("").unwrap().local;
+        assert_eq!(plain.module_cache, ModuleCache::Small);
+        assert_eq!(plain.key_rate, default_key_rate());
+        let set = "module_cache = \"dev\"\nopen_rate = { per_second = 1, burst = 2 }";
+        let set = parse(set).unwrap().local;
+        assert_eq!(
+            (set.module_cache, set.open_rate.burst),
+            (ModuleCache::Dev, 2)
+        );
+        let field = |more: &str| match parse(more) {
+            Err(ManifestError::Field { field, .. }) => field,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(
+            field("key_rate = { per_second = 0, burst = 2 }"),
+            "local.key_rate"
+        );
+        let key = format!(
+            "api_keys = [{{ sha256 = \"0x{}\", permissions = [], rate = {{ per_second = 1, burst = 0 }} }}]",
+            "11".repeat(32)
+        );
+        assert_eq!(field(&key), "local.api_keys[0].rate");
+        assert_eq!(field("queue_per_worker = 0"), "local.queue_per_worker");
+        assert!(matches!(
+            parse("module_cache = \"huge\""),
+            Err(ManifestError::Malformed(_))
+        ));
     }
 }

@@ -117,6 +117,20 @@ errors! {
     Halted = -32652, Final;
     /// An envelope does not open, or is not for this client.
     SecretsUnreadable = -32653, Final;
+    /// The caller's key, or everyone without one, made too many calls; `data.retry_after_ms` says when the next one is taken.
+    RateLimited = -32654, Retryable;
+    /// An output in a set of prepared outputs is forged, foreign, of another task or round, or there twice; `data.reason` says which.
+    InvalidOutputs = -32660, Final;
+    /// The prepared outputs do not carry a quorum's weight.
+    QuorumNotReached = -32661, Retryable;
+    /// No quorum of the prepared outputs agrees; another round may.
+    NoConsensus = -32662, Retryable;
+    /// A round that may not be prepared (any more); `data.reason` says why.
+    RoundNotOpen = -32663, Final;
+    /// A record or attestation is not of that task or does not belong to the other.
+    RecordMismatch = -32664, Final;
+    /// What was recorded does not decide whether the result is right.
+    Undecidable = -32665, Final;
 }
 
 #[cfg(test)]

@@ -36,6 +36,11 @@ pub fn key_epoch_digest(scope: Scope, epoch: &abi::KeyEpoch) -> B256 {
     epoch.eip712_signing_hash(&domain("Newton Key Registry", scope))
 }
 
+/// Digest of a certificate that drops one queue entry for everyone; `scope.contract` is the StateCommitRegistry.
+pub fn skip_unavailable_digest(scope: Scope, entry: &abi::SkipUnavailable) -> B256 {
+    entry.eip712_signing_hash(&domain("Newton State Commit", scope))
+}
+
 /// Digest of the outcome of a re-execution; `scope.contract` is the EnclaveReexecutionVerifier.
 pub fn result_outcome_digest(scope: Scope, outcome: &abi::ResultOutcome) -> B256 {
     outcome.eip712_signing_hash(&domain("Newton Result Verification", scope))
@@ -70,6 +75,22 @@ pub fn owner_call_digest(scope: Scope, call: &OwnerCall) -> B256 {
     call.eip712_signing_hash(&domain("Newton Owner Call", scope))
 }
 
+sol! {
+    /// An operator's word that one boot of its enclave may have the master secret. No contract verifies it, only enclaves.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct HandoffGrant {
+        address operator;
+        bytes32 keyHash;
+        bytes32 nonce;
+        uint64 expiry;
+    }
+}
+
+/// Digest of a handoff grant; `scope.contract` is the KeyRegistry, which says which secret it is.
+pub fn handoff_grant_digest(scope: Scope, grant: &HandoffGrant) -> B256 {
+    grant.eip712_signing_hash(&domain("Newton Handoff", scope))
+}
+
 /// keccak-256 of a call's parameters in canonical JSON (RFC 8785), as an owner signs it.
 pub fn params_hash(members: &serde_json::Map<String, serde_json::Value>) -> B256 {
     // Fails for no value that came out of a JSON text.
@@ -87,7 +108,7 @@ pub fn task_hash(task: &abi::Task) -> B256 {
     keccak256(task.abi_encode())
 }
 
-fn domain(name: &'static str, scope: Scope) -> Eip712Domain {
+pub(crate) fn domain(name: &'static str, scope: Scope) -> Eip712Domain {
     Eip712Domain::new(
         Some(Cow::Borrowed(name)),
         Some(Cow::Borrowed("1")),
@@ -113,6 +134,8 @@ mod tests {
             abi::ResultOutcome::eip712_encode_type(),
             abi::Intent::eip712_encode_type(),
             OwnerCall::eip712_encode_type(),
+            abi::SkipUnavailable::eip712_encode_type(),
+            HandoffGrant::eip712_encode_type(),
         ] {
             assert!(protocol.contains(encoded.as_ref()), "{encoded}");
         }

@@ -35,12 +35,28 @@ pub struct Chain {
     pub contracts: Contracts,
 }
 
-#[derive(Deserialize)]
-struct AdmissionAnswer {
-    admission: Bytes,
-    document: Bytes,
-    bls_public_key: Bytes,
-    proof_of_possession: Bytes,
+/// What a boot shows to be admitted.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct AdmissionAnswer {
+    /// ABI encoding.
+    pub admission: Bytes,
+    /// NSM document of stage 2.
+    pub document: Bytes,
+    /// EIP-2537 form.
+    pub bls_public_key: Bytes,
+    /// EIP-2537 form.
+    pub proof_of_possession: Bytes,
+}
+
+/// Asks a boot for what it shows, valid for the demonstration's time.
+pub async fn request(chain: &Chain, enclave: &Enclave) -> Result<AdmissionAnswer> {
+    let valid_until = chain_time(chain).await? + ADMISSION_SECONDS;
+    enclave
+        .call(
+            "newt_getAdmissionRequest",
+            json!({ "valid_until": valid_until }),
+        )
+        .await
 }
 
 /// Proposes the image and approves the configuration.
@@ -74,12 +90,7 @@ pub async fn whitelist(
 pub async fn admit(chain: &Chain, enclave: &Enclave) -> Result<Spent> {
     let registry = IOperatorRegistry::new(chain.contracts.operator_registry, &chain.provider);
     let operator = chain.accounts.operator;
-    let request: AdmissionAnswer = enclave
-        .call(
-            "newt_getAdmissionRequest",
-            json!({ "valid_until": chain_time(chain).await? + ADMISSION_SECONDS }),
-        )
-        .await?;
+    let request = request(chain, enclave).await?;
     let admission = EnclaveAdmission::abi_decode(&request.admission).context("admission")?;
     ensure!(
         admission.operator == operator && admission.tlsKeyHash == enclave.tls_key,
@@ -172,7 +183,8 @@ pub async fn certificate(chain: &Chain, signature: Bytes) -> Result<Certificate>
     })
 }
 
-async fn latest_aggregate_key(chain: &Chain) -> Result<Bytes> {
+/// Sum of the keys of the newest set.
+pub async fn latest_aggregate_key(chain: &Chain) -> Result<Bytes> {
     let registry = IOperatorRegistry::new(chain.contracts.operator_registry, &chain.provider);
     let events = registry
         .OperatorSetChanged_filter()
@@ -285,7 +297,8 @@ impl ShareHolders {
     }
 }
 
-async fn chain_time(chain: &Chain) -> Result<u64> {
+/// Time of the newest block, in seconds.
+pub async fn chain_time(chain: &Chain) -> Result<u64> {
     use alloy::providers::Provider;
     let block = chain
         .provider

@@ -8,7 +8,7 @@ use std::{
 
 use alloy::{
     network::EthereumWallet,
-    primitives::{Address, B256},
+    primitives::{Address, B256, U256},
     providers::{DynProvider, Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
@@ -66,8 +66,10 @@ impl Drop for Anvil {
 pub struct Accounts {
     /// Deploys and owns the contracts.
     pub governance: Address,
-    /// Owns the operator.
+    /// Owns the first operator.
     pub operator: Address,
+    /// Keys of all operators' owners, the first one's first.
+    pub operators: Vec<PrivateKeySigner>,
     /// Registers templates.
     pub author: Address,
     /// The application whose policy it is; claims itself.
@@ -93,6 +95,11 @@ const KEYS: [&str; 5] = [
 impl Accounts {
     /// The five accounts.
     pub fn development() -> Result<Self> {
+        Self::with_operators(1)
+    }
+
+    /// The same with further operators, whose keys are made here and have no balance yet.
+    pub fn with_operators(count: usize) -> Result<Self> {
         let keys: Vec<PrivateKeySigner> = KEYS
             .iter()
             .map(|k| k.parse())
@@ -102,7 +109,14 @@ impl Accounts {
         for key in &keys[1..4] {
             wallet.register_signer(key.clone());
         }
+        let mut operators = vec![keys[1].clone()];
+        while operators.len() < count {
+            let key = PrivateKeySigner::random();
+            wallet.register_signer(key.clone());
+            operators.push(key);
+        }
         Ok(Self {
+            operators,
             governance: keys[0].address(),
             operator: keys[1].address(),
             author: keys[2].address(),
@@ -124,6 +138,16 @@ impl Accounts {
             .set_poll_interval(Duration::from_millis(100));
         Ok(provider.erased())
     }
+}
+
+/// Gives an account ether of the development chain.
+pub async fn fund(provider: &DynProvider, account: Address) -> Result<()> {
+    let amount = U256::from(1_000_000_000_000_000_000_000u128);
+    provider
+        .client()
+        .request::<_, ()>("anvil_setBalance", (account, amount))
+        .await
+        .context("anvil_setBalance")
 }
 
 /// What a transaction cost.

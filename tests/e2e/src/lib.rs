@@ -5,12 +5,14 @@
 
 pub mod admission;
 pub mod chain;
+pub mod challenge;
 pub mod compile;
 pub mod enclave;
 pub mod leaves;
+pub mod network;
 pub mod policy;
 pub mod run;
 pub mod tasks;
 mod world;
 
-pub use world::{Backend, HttpsServer, Paths, World, WorldOptions};
+pub use world::{Backend, HttpsServer, Member, Paths, World, WorldOptions};

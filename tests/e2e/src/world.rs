@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use alloy::{eips::BlockNumberOrTag, primitives::B256, providers::Provider};
+use alloy::{
+    eips::BlockNumberOrTag,
+    primitives::{Address, B256},
+    providers::Provider,
+    signers::local::PrivateKeySigner,
+};
 use anyhow::{Context, Result};
 use newton_artifacts::EigenDaProxy;
 use newton_attestation::{PcrValue, TrustedRoot};
@@ -20,14 +25,14 @@ use newton_shim::{
 };
 use newton_types::manifest::{
     ApiKey, Chain as ManifestChain, Consensus, ConsensusManifest, Contracts, Development, Local,
-    LocalManifest, Permission, RpcEndpoint, ShareHolders as ManifestHolders,
+    LocalManifest, ModuleCache, Permission, Rate, RpcEndpoint, ShareHolders as ManifestHolders,
 };
 use newton_xtask::{image::Image, setup::Qemu};
 use sha2::{Digest, Sha256};
 
 use crate::{
     admission::{Chain, ShareHolders},
-    chain::{Accounts, Anvil, CHAIN_ID},
+    chain::{Accounts, Anvil, CHAIN_ID, fund},
     enclave::{Enclave, Trust},
 };
 
@@ -80,6 +85,8 @@ pub struct WorldOptions {
     pub memory_mib: u32,
     /// Servers on loopback that components may reach.
     pub servers: Vec<HttpsServer>,
+    /// Operators that may join. The first one's enclave is started with the world, the others by [`World::join`].
+    pub operators: usize,
 }
 
 /// An HTTPS server of this machine. The measured manifest names its certificate, the shim's allow-list its address.
@@ -109,10 +116,50 @@ pub struct World {
     pub pcrs: [PcrValue; 3],
     /// Bearer key with the permission to evaluate.
     pub api_key: String,
+    /// The embedded DA store, if it is that.
+    pub da_store: Option<StoreHandle>,
+    options: WorldOptions,
+    da_url: String,
+    /// Where each operator's enclave is reached.
+    seats: Vec<SocketAddr>,
     backend: Backend,
     folder: PathBuf,
-    _da_store: Option<StoreHandle>,
     anvil: Anvil,
+}
+
+/// Another operator of a world: its own shim, enclave and page file. Dropping it ends it.
+pub struct Member {
+    /// Its place among the operators; the world's own is 0.
+    pub index: usize,
+    /// The host relay with its enclave.
+    pub shim: Shim,
+    /// Its owner.
+    pub operator: Address,
+    /// Bearer key with the permission to evaluate.
+    pub api_key: String,
+    folder: PathBuf,
+}
+
+impl Member {
+    /// Its page file, as the host sees it.
+    pub fn page_file(&self) -> PathBuf {
+        self.folder.join("pages")
+    }
+
+    /// The last lines of its enclave's log.
+    pub fn console_tail(&self) -> String {
+        tail(&self.shim)
+    }
+}
+
+/// What one operator's shim is started with.
+struct Seat<'a> {
+    folder: &'a Path,
+    operator: Address,
+    gas_payer: PrivateKeySigner,
+    listen: SocketAddr,
+    peers: Vec<String>,
+    number: u64,
 }
 
 /// Seed of the process backend's development PKI (`enclave/appliance/src/platform.rs`).
@@ -130,8 +177,9 @@ impl World {
             &folder.join("anvil.log"),
         )
         .await?;
-        let accounts = Accounts::development()?;
+        let accounts = Accounts::with_operators(options.operators)?;
         let provider = accounts.provider(&anvil.url)?;
+        let seats = seats(options)?;
 
         progress("Deploying the contracts");
         let mut config = DeployConfig::for_chain(&options.paths.contracts_config, CHAIN_ID)?;
@@ -191,7 +239,15 @@ impl World {
             }),
         };
         let api_key = random_key()?;
-        let local = local_manifest(options, &anvil.url, &da_url, &api_key);
+        let seat = Seat {
+            folder,
+            operator: accounts.operator,
+            gas_payer: accounts.gas_payer.clone(),
+            listen: seats[0],
+            peers: peers(&seats, 0),
+            number: 0,
+        };
+        let local = local_manifest(options, &seat, &anvil.url, &da_url, &api_key);
         let consensus_text = toml::to_string(&manifest).context("manifest")?;
         // What the enclave will parse must be what is approved on chain.
         anyhow::ensure!(
@@ -205,7 +261,7 @@ impl World {
             Backend::Qemu { .. } => "Starting the shim, which boots the enclave image under QEMU",
             Backend::Process { .. } => "Starting the shim, which starts the appliance as a process",
         });
-        let shim = Shim::start(shim_config(options, &accounts, &anvil.url, &da_url)?)
+        let shim = Shim::start(shim_config(options, &seat, &anvil.url, &da_url)?)
             .await
             .context("starting the shim")?;
         Ok(Self {
@@ -223,9 +279,75 @@ impl World {
             api_key,
             backend: options.backend.clone(),
             folder: folder.clone(),
-            _da_store: da_store,
+            da_store,
+            options: options.clone(),
+            da_url,
+            seats,
             anvil,
         })
+    }
+
+    /// Starts the shim and the enclave of operator `index`, on the same chain and under the same measured manifest.
+    ///
+    /// # Errors
+    /// If there is no such operator, or its shim does not start.
+    pub async fn join(&self, index: usize) -> Result<Member> {
+        let owner = self
+            .chain
+            .accounts
+            .operators
+            .get(index)
+            .context("no such operator")?
+            .address();
+        let folder = self.folder.join(format!("op{index}"));
+        std::fs::create_dir_all(&folder)?;
+        let gas_payer = PrivateKeySigner::random();
+        for account in [owner, gas_payer.address()] {
+            fund(&self.chain.provider, account).await?;
+        }
+        let seat = Seat {
+            folder: &folder,
+            operator: owner,
+            gas_payer,
+            listen: self.seats[index],
+            peers: peers(&self.seats, index),
+            number: index as u64,
+        };
+        let api_key = random_key()?;
+        let local = local_manifest(
+            &self.options,
+            &seat,
+            &self.anvil.url,
+            &self.da_url,
+            &api_key,
+        );
+        std::fs::copy(
+            self.folder.join("consensus.toml"),
+            folder.join("consensus.toml"),
+        )?;
+        std::fs::write(folder.join("local.toml"), toml::to_string(&local)?)?;
+        let config = shim_config(&self.options, &seat, &self.anvil.url, &self.da_url)?;
+        let shim = Shim::start(config).await.context("starting the shim")?;
+        Ok(Member {
+            index,
+            shim,
+            operator: owner,
+            api_key,
+            folder,
+        })
+    }
+
+    /// Connects to another operator's enclave as [`Self::connect`] does.
+    pub async fn connect_to(&self, member: &Member, patience: Duration) -> Result<Enclave> {
+        let trust = Trust {
+            operator: member.operator,
+            ..self.trust()
+        };
+        let address = member.shim.api_address().to_string();
+        let enclave = Enclave::connect(&address, &trust, patience)
+            .await
+            .with_context(|| member.console_tail())?;
+        Ok(enclave.with_bearer(&member.api_key))
     }
 
     /// What a document of this world's enclave must say.
@@ -252,6 +374,11 @@ impl World {
         Ok(enclave.with_bearer(&self.api_key))
     }
 
+    /// Artifacts of the compiled contracts.
+    pub fn contracts_out(&self) -> &Path {
+        &self.options.paths.contracts_out
+    }
+
     /// The chain's RPC.
     pub fn rpc_url(&self) -> &str {
         &self.anvil.url
@@ -269,13 +396,38 @@ impl World {
 
     /// The last lines of the enclave's log, for an error's context.
     pub fn console_tail(&self) -> String {
-        let lines = self.shim.log_lines();
-        let from = lines.len().saturating_sub(15);
-        format!(
-            "the enclave's last log lines:\n{}",
-            lines[from..].join("\n")
-        )
+        tail(&self.shim)
     }
+}
+
+fn tail(shim: &Shim) -> String {
+    let lines = shim.log_lines();
+    let from = lines.len().saturating_sub(15);
+    format!(
+        "the enclave's last log lines:\n{}",
+        lines[from..].join("\n")
+    )
+}
+
+/// An address for each operator, known before any of them starts: each is told of the others.
+fn seats(options: &WorldOptions) -> Result<Vec<SocketAddr>> {
+    let mut seats = vec![options.listen];
+    if options.operators > 1 && options.listen.port() == 0 {
+        seats[0].set_port(free_port()?);
+    }
+    while seats.len() < options.operators {
+        seats.push(SocketAddr::from(([127, 0, 0, 1], free_port()?)));
+    }
+    Ok(seats)
+}
+
+fn peers(seats: &[SocketAddr], own: usize) -> Vec<String> {
+    seats
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index != own)
+        .map(|(_, seat)| seat.to_string())
+        .collect()
 }
 
 fn contracts(deployment: &Deployment) -> Contracts {
@@ -292,7 +444,13 @@ fn contracts(deployment: &Deployment) -> Contracts {
     }
 }
 
-fn local_manifest(options: &WorldOptions, rpc: &str, da: &str, api_key: &str) -> LocalManifest {
+fn local_manifest(
+    options: &WorldOptions,
+    seat: &Seat<'_>,
+    rpc: &str,
+    da: &str,
+    api_key: &str,
+) -> LocalManifest {
     // Emulated code is slower by a large factor; these bounds only ever abstain.
     let evaluation_wall_ms = match options.backend {
         Backend::Qemu { .. } => 60_000,
@@ -310,27 +468,36 @@ fn local_manifest(options: &WorldOptions, rpc: &str, da: &str, api_key: &str) ->
             api_keys: vec![ApiKey {
                 sha256: B256::from_slice(&Sha256::digest(api_key.as_bytes())),
                 permissions: vec![Permission::RpcRead, Permission::RpcWrite],
+                rate: None,
             }],
+            key_rate: Rate {
+                per_second: 2_000,
+                burst: 4_000,
+            },
+            open_rate: Rate {
+                per_second: 1_000,
+                burst: 2_000,
+            },
+            queue_per_worker: 32,
+            module_cache: ModuleCache::Dev,
             log_level: "info".to_owned(),
-            poll_ms: 200,
+            // No two at the same pace.
+            poll_ms: 200 + 130 * seat.number,
             workers: 1,
             worker_mib: options.memory_mib.saturating_sub(384).into(),
             evaluation_wall_ms,
             page_cache_mib: 16,
             max_lag_seconds: 120,
+            peers: seat.peers.clone(),
+            skip_after_blocks: 30,
         },
     }
 }
 
-fn shim_config(
-    options: &WorldOptions,
-    accounts: &Accounts,
-    rpc: &str,
-    da: &str,
-) -> Result<ShimConfig> {
-    let folder = &options.folder;
+fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> Result<ShimConfig> {
+    let folder = seat.folder;
     let key_file = folder.join("gas.key");
-    write_secret(&key_file, &hex::encode(accounts.gas_payer.to_bytes()))?;
+    write_secret(&key_file, &hex::encode(seat.gas_payer.to_bytes()))?;
     let (backend, qemu, process) = match &options.backend {
         Backend::Qemu {
             image,
@@ -359,13 +526,14 @@ fn shim_config(
     };
     Ok(ShimConfig {
         backend,
-        operator: accounts.operator,
+        operator: seat.operator,
         consensus_manifest: folder.join("consensus.toml"),
         local_manifest: folder.join("local.toml"),
         page_file: folder.join("pages"),
         state_dir: folder.join("run"),
-        listen: options.listen,
+        listen: seat.listen,
         allow: Allow {
+            peer: seat.peers.clone(),
             rpc: vec![authority(rpc)?],
             da: vec![authority(da)?],
             public_hosts: options

@@ -120,7 +120,10 @@ fn alter(file: &mut Vec<u8>, change: &[u8], history: &History) {
     let old = &history.files[usize::from(change[5]) % history.files.len()];
     match change[0] % 6 {
         0 => file[at + offset % PAGE_BYTES] ^= change[4] | 1,
-        1 => file.copy_within(at..at + PAGE_BYTES, usize::from(change[4]) % slots * PAGE_BYTES),
+        1 => file.copy_within(
+            at..at + PAGE_BYTES,
+            usize::from(change[4]) % slots * PAGE_BYTES,
+        ),
         2 => file[at..at + PAGE_BYTES].fill(0),
         3 => file.truncate(offset * 64),
         4 => file.extend_from_slice(&vec![change[4]; offset]),

@@ -206,8 +206,7 @@ impl Disk {
         let slots = (self.file.len() / SLOT) as u64;
         let (a, b) = (random.below(slots) as usize, random.below(slots) as usize);
         let one = self.file[a * SLOT..(a + 1) * SLOT].to_vec();
-        self.file
-            .copy_within(b * SLOT..(b + 1) * SLOT, a * SLOT);
+        self.file.copy_within(b * SLOT..(b + 1) * SLOT, a * SLOT);
         put(&mut self.file, b, &one);
     }
 
@@ -235,7 +234,9 @@ impl Disk {
 
     fn note(&mut self, request: &Request<'_>) {
         let mut mix = |value: u64| {
-            self.trace = (self.trace ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+            self.trace = (self.trace ^ value)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29);
         };
         match request {
             Request::Hello { .. } => mix(1),
@@ -501,7 +502,8 @@ impl Connection {
                     Fault::SwapRead if data.len() > SLOT => data.rotate_left(SLOT),
                     Fault::StaleRead => {
                         let at = random.below(disk.history.len().max(1) as u64) as usize;
-                        if let (Request::Read { ranges }, Some(old)) = (request, disk.history.get(at))
+                        if let (Request::Read { ranges }, Some(old)) =
+                            (request, disk.history.get(at))
                             && let Some(old) = read(old, ranges)
                         {
                             data = old;

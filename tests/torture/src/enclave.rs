@@ -13,7 +13,9 @@ use newton_artifacts::{
 };
 use newton_chain::{ChainError, ChainView, Follower, RpcChainView, UnverifiedRpc};
 use newton_http::BoxFuture;
-use newton_pages::{DeviceError, Options, PAGE_BYTES, PageError, PageKey, PageStore, RedbBackend, StoreId};
+use newton_pages::{
+    DeviceError, Options, PAGE_BYTES, PageError, PageKey, PageStore, RedbBackend, StoreId,
+};
 use newton_relay::disk::{DiskClient, DiskOptions};
 use newton_state::{
     CatchUp, ChainConfig, Next, QueueEntry, StateError, StateStore, Verdict, open_database,

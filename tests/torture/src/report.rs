@@ -106,7 +106,11 @@ pub fn torture(seed: u64, runs: u64, progress: impl Fn(u64) + Sync) -> Report {
 #[must_use]
 pub fn repeat(seed: u64, steps: u64, only: &[usize]) -> Outcome {
     let faults = plan(seed, STEPS);
-    let some: Vec<Fault> = only.iter().filter_map(|i| faults.get(*i)).copied().collect();
+    let some: Vec<Fault> = only
+        .iter()
+        .filter_map(|i| faults.get(*i))
+        .copied()
+        .collect();
     run(seed, steps, &some)
 }
 

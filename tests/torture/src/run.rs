@@ -232,7 +232,8 @@ impl Run {
         let chain = model::chain_commits(&self.world.blocks);
         for sequence in 1..=tip.sequence {
             match enclave.state.commit(sequence) {
-                Ok(Some(commit)) if chain.get(sequence as usize - 1).map(|c| &c.1) == Some(&commit) => {}
+                Ok(Some(commit))
+                    if chain.get(sequence as usize - 1).map(|c| &c.1) == Some(&commit) => {}
                 Ok(got) => self.wrong(format!("commit {sequence} is {got:?} after a boot")),
                 // A refusal while it is read.
                 Err(_) => return,
@@ -245,7 +246,12 @@ impl Run {
         let name = refusal.name();
         let disk_faults = {
             let disk = self.host.disk();
-            !disk.injected.is_empty() || self.outcome.injected.iter().any(|i| i.starts_with("restart"))
+            !disk.injected.is_empty()
+                || self
+                    .outcome
+                    .injected
+                    .iter()
+                    .any(|i| i.starts_with("restart"))
         };
         let chain_faults = !self.node.state().injected.is_empty();
         let expected = match refusal {
@@ -254,12 +260,16 @@ impl Run {
                 let from_below = fault.as_ref().is_some_and(|fault| {
                     fault.is_integrity() || matches!(**fault, PageError::Device(_))
                 });
-                disk_faults && from_below && matches!(error, StateError::Storage(_) | StateError::Tree(_))
+                disk_faults
+                    && from_below
+                    && matches!(error, StateError::Storage(_) | StateError::Tree(_))
             }
             Refusal::Chain(_) => chain_faults,
         };
         if !expected {
-            self.wrong(format!("refused without a cause, or by the wrong name: {name}: {refusal}"));
+            self.wrong(format!(
+                "refused without a cause, or by the wrong name: {name}: {refusal}"
+            ));
         }
         *self.outcome.refusals.entry(name).or_default() += 1;
     }
@@ -292,10 +302,12 @@ impl Run {
         let wanted = model::chain_commits(&self.world.blocks).len() as u64;
         for _ in 0..PATIENCE {
             self.round();
-            let at = self
-                .enclave
-                .as_ref()
-                .and_then(|e| Some((e.state.tip().ok()?.sequence, e.state.undecided(None, 1).ok()?)));
+            let at = self.enclave.as_ref().and_then(|e| {
+                Some((
+                    e.state.tip().ok()?.sequence,
+                    e.state.undecided(None, 1).ok()?,
+                ))
+            });
             if at.is_some_and(|(sequence, undecided)| sequence == wanted && undecided.is_empty()) {
                 break;
             }

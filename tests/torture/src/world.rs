@@ -48,7 +48,11 @@ impl Content {
         bytes.extend_from_slice(MARKER.as_bytes());
         bytes.extend_from_slice(&i.to_be_bytes());
         // One of several chunks.
-        let length = if i == 6 { 300_000 } else { 40 + 11 * i as usize };
+        let length = if i == 6 {
+            300_000
+        } else {
+            40 + 11 * i as usize
+        };
         bytes.resize(length, b'.');
         let hash = keccak256(&bytes);
         Self {
@@ -80,10 +84,7 @@ fn certificate(content: B256) -> Bytes {
     let Ok(mut certificate) = Certificate::parse(&v4) else {
         unreachable!("a real certificate")
     };
-    let header = &mut certificate
-        .blob_inclusion_info
-        .blob_certificate
-        .blob_header;
+    let header = &mut certificate.blob_inclusion_info.blob_certificate.blob_header;
     header.payment_header_hash = content;
     // Longer than any content here.
     header.commitment.length = 1 << 15;
@@ -364,9 +365,11 @@ fn judged(event: &ChainEvent) -> Vec<(QueueKey, bool)> {
 fn some_entry(world: &World, random: &mut Random) -> Option<QueueKey> {
     // The contract takes one certificate an entry.
     let skipped = |key: &QueueKey| {
-        world.blocks.iter().flat_map(|b| &b.events).any(
-            |e| matches!(&e.event, RegistryEvent::EntrySkipped { entry } if entry == key),
-        )
+        world
+            .blocks
+            .iter()
+            .flat_map(|b| &b.events)
+            .any(|e| matches!(&e.event, RegistryEvent::EntrySkipped { entry } if entry == key))
     };
     let keys: Vec<QueueKey> = world.good.keys().copied().filter(|k| !skipped(k)).collect();
     (!keys.is_empty()).then(|| keys[random.below(keys.len() as u64) as usize])

@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Intent,
     /// One data component of a simulated policy.
     DataEntry,
+    /// The answer of `newt_fetchPolicyData`, as far as it counts.
+    OperatorOutputs,
 }
 
 pub(super) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Param {

@@ -1,11 +1,10 @@
 //! Methods about the enclave's own keys and secrets.
 
-use alloy_primitives::keccak256;
 use alloy_sol_types::SolValue;
 use newton_api::RpcError;
 use newton_keys::hpke::{SUITE, Sealed};
 use newton_types::{
-    B256, Bytes, abi,
+    B256, Bytes,
     rpc::ErrorName,
     signing::{self, Scope},
 };
@@ -13,7 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{internal, running};
-use crate::appliance::{AddShareError, Appliance};
+use crate::{
+    appliance::{AddShareError, Appliance},
+    readmit,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,30 +52,15 @@ pub(super) fn admission_request(
     app: &Appliance,
     query: &AdmissionQuery,
 ) -> Result<Value, RpcError> {
-    running(app)?;
-    let authority = app.authority();
-    let (_, _, document) = document(app, None)?;
-    let scope = Scope {
-        chain_id: authority.chain_id,
-        contract: authority.contracts.operator_registry,
-    };
-    let pcr0 = app.nsm.describe_pcr(0).map_err(|e| internal(&e))?.value.0;
-    let admission = abi::EnclaveAdmission {
-        operator: app.operator(),
-        blsKeyHash: B256::from(app.identity.bls_public().hash()),
-        tlsKeyHash: B256::from(app.identity.tls.spki_hash()),
-        bootId: app.identity.boot_id,
-        pcr0Hash: keccak256(pcr0),
-        configHash: app.config_hash,
-        docHash: keccak256(&document),
-        validUntil: query.valid_until,
-    };
+    let running = running(app)?;
+    let (candidate, digest) = readmit::candidate(app, &running, query.valid_until)
+        .map_err(|e| internal(&format!("{e:#}")))?;
     Ok(json!({
-        "admission": Bytes::from(admission.abi_encode()),
-        "digest": signing::enclave_admission_digest(scope, &admission),
-        "document": Bytes::from(document),
-        "bls_public_key": Bytes::from(app.identity.bls_public().to_eip2537().to_vec()),
-        "proof_of_possession": Bytes::from(app.identity.prove_possession(scope).to_eip2537().to_vec()),
+        "admission": Bytes::from(candidate.admission.abi_encode()),
+        "digest": digest,
+        "document": candidate.document,
+        "bls_public_key": candidate.bls_public_key,
+        "proof_of_possession": candidate.possession,
     }))
 }
 
@@ -147,7 +134,7 @@ pub(super) fn epoch_vote(app: &Appliance) -> Result<Value, RpcError> {
         contract: authority.contracts.key_registry,
     };
     let digest = signing::key_epoch_digest(scope, &epoch);
-    let signature = app.identity.sign_key_epoch(digest);
+    let signature = app.identity.sign_statement(digest);
     Ok(json!({
         "key_epoch": Bytes::from(epoch.abi_encode()),
         "digest": digest,

@@ -10,7 +10,11 @@ use super::{
     describe::{Field, Kind::*, Param, list, optional, renamed, required},
     keys, openrpc, owner, reads, secrets, simulate,
 };
-use crate::{appliance::Appliance, task};
+use crate::{
+    appliance::Appliance,
+    rounds::{judge, prepare},
+    task,
+};
 
 /// One method of the public interface.
 pub(super) struct Method {
@@ -99,7 +103,12 @@ macro_rules! serve {
 
 /// The method with this name.
 pub(super) fn find(name: &str) -> Option<&'static Method> {
-    METHODS.iter().find(|method| method.name == name)
+    all().find(|method| method.name == name)
+}
+
+/// Every method, in the order of `docs/openrpc.json`.
+pub(super) fn all() -> impl Iterator<Item = &'static Method> {
+    METHODS.iter().chain(super::network::METHODS)
 }
 
 const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
@@ -153,6 +162,12 @@ const DATA_RESULT: &[Field] = &[
         "policy_data_instance_id, policy_data_template_id, output, output_json, output_hash, transcript_hash, http_requests, \
          fuel_used, expire_after; null without success",
     ),
+    (
+        "policy_data",
+        Object,
+        "the same as public clients read it: specifier (the instance), data (the output), timestamp (the reference block's); \
+         null without success",
+    ),
     ("error", Text, "why there is no output; null with success"),
     ("error_details", Object, DETAILS),
 ];
@@ -168,8 +183,10 @@ const SIMULATION_ERRORS: &[ErrorName] = &[
     ChainViewStale,
 ];
 
-/// Every method, in the order of `docs/protocol.md`.
-pub(super) static METHODS: &[Method] = &[
+pub(super) use serve;
+
+/// Methods for callers; those between enclaves stand in `network`.
+static METHODS: &[Method] = &[
     Method {
         name: "rpc.discover",
         summary: "This description, as an OpenRPC document.",
@@ -474,6 +491,7 @@ pub(super) static METHODS: &[Method] = &[
                 "data components, at most 16; none",
             ),
             optional("policy_params", Document, "data.params; {}"),
+            SIGNATURE,
         ],
         result: POLICY_RESULT,
         errors: SIMULATION_ERRORS,
@@ -488,7 +506,11 @@ pub(super) static METHODS: &[Method] = &[
         owner: Owner::No,
         params: &[
             CHAIN,
-            CLIENT,
+            optional(
+                "policy_client",
+                Address,
+                "the client; that of policy_data_instance_id",
+            ),
             optional(
                 "policy_data_instance_id",
                 Hash,
@@ -565,22 +587,69 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "newt_fetchPolicyData",
-        summary: "Prepare phase of several operators: signed outputs of the data components.",
+        summary: "Prepare phase of several operators: runs the data components and signs their outputs, once a round.",
         access: Access::Write,
         owner: Owner::No,
-        params: &[CHAIN, required("task_id", Hash, "the task")],
-        result: &[],
-        errors: &[],
-        serve: Serve::NotYet(
-            "with one operator newt_evaluateAndSign fetches and evaluates in one call",
+        params: &[
+            CHAIN,
+            required("task_id", Hash, "the task"),
+            optional("round", Integer, "0 to 3; 0"),
+            list(
+                "previous",
+                OperatorOutputs,
+                "the outputs of the round before, which do not agree; needed above round 0",
+            ),
+        ],
+        result: &[
+            ("task_id", Hash, "the task"),
+            ("round", Integer, "the round"),
+            ("wasm_args_hash", Hash, "of the task's arguments"),
+            ("operator_set_id", Integer, "the task's operator set"),
+            ("bls_public_key", Bytes, "EIP-2537 form"),
+            (
+                "outputs",
+                List,
+                "for each data instance: policy_data_instance_id, output, output_json, transcript_hash, secrets_leaf_hash, digest, \
+                 signature",
+            ),
+        ],
+        errors: &[
+            AwaitingSecret,
+            Halted,
+            OperatorNotRegistered,
+            TaskNotFound,
+            PolicyNotDeployedOnChain,
+            PolicyNotYetCommitted,
+            PolicyDataUnresolvable,
+            IncompatibleRulesVersion,
+            SecretsUnreadable,
+            NotAdmittedYet,
+            Equivocation,
+            Abstained,
+            InvalidOutputs,
+            QuorumNotReached,
+            RoundNotOpen,
+        ],
+        serve: serve!(
+            |app, query: prepare::PrepareQuery| task::fetch_policy_data(&app, query).await
         ),
     },
     Method {
         name: "newt_evaluateAndSign",
-        summary: "Evaluates a task of the chain and signs the outcome, once.",
+        summary: "Evaluates a task of the chain, alone or over what operators have prepared, and signs the outcome, once.",
         access: Access::Write,
         owner: Owner::No,
-        params: &[CHAIN, required("task_id", Hash, "the task"), SIGNATURE],
+        params: &[
+            CHAIN,
+            required("task_id", Hash, "the task"),
+            SIGNATURE,
+            optional("round", Integer, "the round of outputs; 0"),
+            list(
+                "outputs",
+                OperatorOutputs,
+                "answers of newt_fetchPolicyData of a quorum, in any order; without it the components run here",
+            ),
+        ],
         result: &[
             ("task_id", Hash, "the task"),
             ("attestation", Bytes, "ABI encoding"),
@@ -588,9 +657,19 @@ pub(super) static METHODS: &[Method] = &[
             ("signature", Bytes, "EIP-2537 form"),
             ("bls_public_key", Bytes, "EIP-2537 form"),
             ("operator_set_id", Integer, "the set it counts in"),
+            (
+                "round",
+                Integer,
+                "the round of the outputs it stands on, or null",
+            ),
             ("result", Json, "the entrypoint's value"),
             ("result_json", Text, "the exact bytes that were hashed"),
             ("error", Text, "the final error that was signed, or null"),
+            (
+                "outliers",
+                List,
+                "outputs that were left out: policy_data_instance_id, bls_key_hash, reason, field",
+            ),
             ("evaluation_us", Integer, "microseconds inside the enclave"),
         ],
         errors: &[
@@ -605,10 +684,78 @@ pub(super) static METHODS: &[Method] = &[
             NotAdmittedYet,
             Equivocation,
             Abstained,
+            InvalidOutputs,
+            QuorumNotReached,
+            NoConsensus,
         ],
         serve: serve!(
             |app, query: super::EvaluateQuery| task::evaluate_and_sign(&app, query).await
         ),
+    },
+    Method {
+        name: "newt_getEvaluationRecord",
+        summary: "Everything that an attestation of this enclave follows from, while it can be challenged.",
+        access: Access::Read,
+        owner: Owner::No,
+        params: &[CHAIN, required("task_id", Hash, "the task")],
+        result: &[
+            ("task_id", Hash, "the task"),
+            ("record", Object, "docs/protocol.md, section 13"),
+        ],
+        errors: &[AwaitingSecret, Halted, NotFound],
+        serve: serve!(|app, query: judge::RecordQuery| judge::record(&app, query).await),
+    },
+    Method {
+        name: "newt_getResultOutcome",
+        summary: "Does again what somebody signed, and signs whether it is right, as a result verifier on chain takes it.",
+        access: Access::Read,
+        owner: Owner::No,
+        params: &[
+            CHAIN,
+            required(
+                "verifier",
+                Address,
+                "the result verifier in whose domain the outcome is signed",
+            ),
+            optional(
+                "attestation",
+                Bytes,
+                "ABI encoding of a PolicyAttestation; this or commit",
+            ),
+            optional(
+                "record",
+                Object,
+                "its signer's record; this enclave's own record of the task",
+            ),
+            optional("commit", Bytes, "ABI encoding of a StateCommit"),
+        ],
+        result: &[
+            ("subject", Integer, "1 evaluation, 2 state commit"),
+            ("inputs_hash", Hash, "what the result follows from"),
+            ("result_hash", Hash, "what was signed"),
+            ("correct", Bool, "whether it is what follows"),
+            ("rules_version", Integer, "the rules"),
+            ("digest", Hash, "EIP-712 digest of the ResultOutcome"),
+            ("signature", Bytes, "EIP-2537 form"),
+            ("bls_public_key", Bytes, "EIP-2537 form"),
+        ],
+        errors: &[
+            AwaitingSecret,
+            Halted,
+            TaskNotFound,
+            PolicyNotDeployedOnChain,
+            PolicyNotYetCommitted,
+            PolicyDataUnresolvable,
+            IncompatibleRulesVersion,
+            SecretsUnreadable,
+            NotAdmittedYet,
+            NotFound,
+            Equivocation,
+            Abstained,
+            RecordMismatch,
+            Undecidable,
+        ],
+        serve: serve!(|app, query: judge::OutcomeQuery| judge::outcome(&app, query).await),
     },
     Method {
         name: "newt_createTask",

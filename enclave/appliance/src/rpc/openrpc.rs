@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     describe::{Kind, Need, Param},
-    methods::{Access, METHODS, Method, Owner, Serve},
+    methods::{self, Access, Method, Owner, Serve},
     owner,
 };
 
@@ -16,6 +16,7 @@ const EVERY_CALL: &[ErrorName] = &[
     ErrorName::InvalidParams,
     ErrorName::InternalError,
     ErrorName::Overloaded,
+    ErrorName::RateLimited,
     ErrorName::RequestTooLarge,
 ];
 
@@ -30,7 +31,7 @@ pub(super) fn document() -> Value {
                 The conventions stand in docs/protocol.md, section 11.",
             "license": { "name": "Apache-2.0" },
         },
-        "methods": METHODS.iter().map(method).collect::<Value>(),
+        "methods": methods::all().map(method).collect::<Value>(),
         "components": { "schemas": schemas(), "errors": errors() },
     })
 }
@@ -135,6 +136,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Document => reference("Document"),
         Kind::Intent => reference("Intent"),
         Kind::DataEntry => reference("DataEntry"),
+        Kind::OperatorOutputs => reference("OperatorOutputs"),
     }
 }
 
@@ -172,6 +174,28 @@ fn schemas() -> Value {
                 "params": reference("Document"),
                 "secrets": reference("Document"),
                 "wasm_args": described(Kind::Bytes, "UTF-8 JSON in hex; the same in every entry that gives it"),
+            },
+        },
+        "OperatorOutputs": {
+            "type": "object",
+            "description": "An answer of newt_fetchPolicyData; other members of it are not read.",
+            "required": ["round", "bls_public_key", "outputs"],
+            "properties": {
+                "round": schema(Kind::Integer),
+                "bls_public_key": described(Kind::Bytes, "EIP-2537 form"),
+                "outputs": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["policy_data_instance_id", "output", "transcript_hash", "signature"],
+                        "properties": {
+                            "policy_data_instance_id": schema(Kind::Hash),
+                            "output": schema(Kind::Bytes),
+                            "transcript_hash": schema(Kind::Hash),
+                            "signature": described(Kind::Bytes, "EIP-2537 form"),
+                        },
+                    },
+                },
             },
         },
         "OwnerSignature": {
@@ -230,7 +254,7 @@ mod tests {
 
     #[test]
     fn descriptions_name_the_parameters_that_the_code_reads() {
-        for method in METHODS {
+        for method in methods::all() {
             let Serve::Now { fields, .. } = &method.serve else {
                 continue;
             };
@@ -270,7 +294,7 @@ mod tests {
     fn names_are_unique_and_stand_in_the_protocol() {
         let protocol = std::fs::read_to_string(docs().join("protocol.md")).unwrap();
         let mut seen = BTreeSet::new();
-        for method in METHODS {
+        for method in methods::all() {
             assert!(seen.insert(method.name), "{} is there twice", method.name);
             assert!(
                 protocol.contains(&format!("`{}`", method.name)),
@@ -281,9 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_errors_stands_in_the_protocol() {
+        let protocol = std::fs::read_to_string(docs().join("protocol.md")).unwrap();
+        for name in ErrorName::ALL {
+            let disposition = json!(name.disposition());
+            let row = format!(
+                "| {} | `{}` | {} |",
+                name.code(),
+                name.as_str(),
+                disposition.as_str().unwrap()
+            );
+            assert!(protocol.contains(&row), "{row} is not in docs/protocol.md");
+        }
+    }
+
+    #[test]
     fn required_owners_are_signed_under_the_methods_own_name() {
-        let owned: BTreeSet<&str> = METHODS
-            .iter()
+        let owned: BTreeSet<&str> = methods::all()
             .filter(|method| method.owner != Owner::No)
             .map(|method| method.name)
             .collect();

@@ -132,7 +132,8 @@ fn check(
     };
     let source = SnapshotBytes::new(&snapshot, None);
     let verdict = running
-        .workers
+        .pools
+        .checks
         .check_secrets(id, Some(schema_hash), &secrets, &source);
     let error = match verdict {
         Ok(()) => None,

@@ -57,6 +57,7 @@ pub(super) struct PolicyQuery {
     #[serde(default)]
     policy_data: Vec<DataEntry>,
     policy_params: Option<Value>,
+    intent_signature: Option<Bytes>,
 }
 
 /// One data component: a deployed instance, or a template with params.
@@ -75,7 +76,7 @@ pub(super) struct DataEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct DataQuery {
     chain_id: Option<u64>,
-    policy_client: Address,
+    policy_client: Option<Address>,
     policy_data_instance_id: Option<B256>,
     policy_data_address: Option<Value>,
     policy_data_template_id: Option<B256>,
@@ -115,7 +116,10 @@ pub(super) async fn policy(
         let query = &call.query;
         let client = query.policy_client;
         let stored = stored(&call, engine, snapshot, POLICY, client)?;
-        let intent = wire_intent("intent", &query.intent)?;
+        let mut intent = wire_intent("intent", &query.intent)?;
+        if let Some(signature) = &query.intent_signature {
+            intent.intent_signature = Some(signature.to_vec());
+        }
         let params = document("policy_params", query.policy_params.as_ref())?;
         let entrypoint = match &query.entrypoint {
             Some(entrypoint) => entrypoint.clone(),
@@ -167,7 +171,6 @@ pub(super) async fn policy(
 /// One data component, with secrets that come with the call or without any.
 pub(super) async fn data(app: &Arc<Appliance>, query: DataQuery) -> Result<Value, RpcError> {
     simulate(app, query.chain_id, move |running, engine, snapshot| {
-        let client = query.policy_client;
         let entry = DataEntry {
             policy_data_instance_id: query.policy_data_instance_id,
             policy_data_address: query.policy_data_address,
@@ -177,6 +180,23 @@ pub(super) async fn data(app: &Arc<Appliance>, query: DataQuery) -> Result<Value
             wasm_args: query.wasm_args,
         };
         let assembler = at_head(running, engine, snapshot, Stored::LeaveShut);
+        let client = match (query.policy_client, entry.policy_data_template_id) {
+            (Some(client), _) => client,
+            // Public clients name the instance alone, and it names its client.
+            (None, None) => {
+                let id = renamed(
+                    entry.policy_data_instance_id,
+                    entry.policy_data_address.as_ref(),
+                )?;
+                assembler.data(id)?.input.client
+            }
+            (None, Some(_)) => {
+                return Err(RpcError::invalid_param(
+                    "policy_client",
+                    "missing: a template has no client of its own",
+                ));
+            }
+        };
         component(&assembler, client, &entry)
     })
     .await
@@ -373,7 +393,10 @@ fn component(
     let wasm_args = arguments(entry.wasm_args.as_ref());
     let task = at_head_context(assembler)?;
     let request = request(task, nothing, wasm_args, policy, data);
-    simulated.component(assembler.evaluate(&request, Some(ALLOW.as_bytes())))
+    simulated.component(
+        request.task.reference_timestamp,
+        assembler.evaluate(&request, Some(ALLOW.as_bytes())),
+    )
 }
 
 impl DataEntry {
@@ -434,7 +457,8 @@ pub(super) fn renamed(instance: Option<B256>, address: Option<&Value>) -> Result
 /// What the ingest check says of a source, before anything runs.
 fn check_source(running: &Running, source: &str, entrypoint: &str) -> Result<(), RpcError> {
     let verdict = running
-        .workers
+        .pools
+        .simulations
         .check_artifact(
             ArtifactKind::PolicyRego,
             source.as_bytes(),
@@ -554,4 +578,71 @@ async fn simulate(
         work(&running, &engine, &snapshot)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use newton_api::Params;
+    use serde_json::json;
+
+    use super::*;
+
+    fn params(value: &Value) -> Params {
+        value.as_object().unwrap().clone().into()
+    }
+
+    #[test]
+    fn public_clients_requests_are_read() {
+        let address = format!("0x{}", "Ab".repeat(20));
+        let instance = B256::repeat_byte(7);
+        // Public clients take the prefix off signatures and arguments; the intent keeps its.
+        let intent = json!({
+            "from": address, "to": address, "value": "0x0", "chain_id": "0xaa36a7", "data": "0x", "function_signature": "0x",
+        });
+        for (arguments, signature) in [("7b7d", "0aff"), ("0x7b7d", "0x0aff")] {
+            let call: Signed<PolicyQuery> = Signed::parse(params(&json!({
+                "policy_client": address,
+                "policy": "package p",
+                "intent": intent,
+                "entrypoint": "p.allow",
+                "policy_data": [{ "policy_data_instance_id": instance, "wasm_args": arguments }, { "policy_data_instance_id": instance }],
+                "policy_params": {},
+                "intent_signature": signature,
+            })))
+            .unwrap();
+            let query = call.query;
+            assert_eq!(query.intent_signature.unwrap().to_vec(), [0x0a, 0xff]);
+            assert_eq!(common_arguments(&query.policy_data).unwrap(), b"{}");
+            let call: Signed<TaskQuery> = Signed::parse(params(&json!({
+                "policy_client": address, "intent": intent, "intent_signature": signature, "wasm_args": arguments,
+            })))
+            .unwrap();
+            assert_eq!(arguments_of(&call.query), b"{}");
+            let query: DataQuery = params(&json!({
+                "policy_data_instance_id": instance, "secrets": "{}", "wasm_args": arguments,
+            }))
+            .parse()
+            .unwrap();
+            assert_eq!(query.policy_client, None);
+        }
+        // The least that 4b asks for.
+        let call: Signed<PolicyQuery> = Signed::parse(params(&json!({
+            "policy_client": address, "policy": "package p", "intent": intent,
+        })))
+        .unwrap();
+        assert!(call.query.policy_data.is_empty() && !call.is_signed());
+    }
+
+    fn arguments_of(query: &TaskQuery) -> Vec<u8> {
+        arguments(query.wasm_args.as_ref())
+    }
+
+    #[test]
+    fn a_former_name_is_answered_with_the_new_one() {
+        let error = renamed(None, Some(&json!("0x00"))).unwrap_err();
+        assert_eq!(error.data["field"], "policy_data_address");
+        assert!(error.message.contains("policy_data_instance_id"));
+    }
 }

@@ -87,7 +87,11 @@ fn allowed(name: &str) -> Result<(), &'static str> {
         .split_once('/')
         .ok_or("it is no interface of a package")?;
     match (package, interface, version) {
-        ("newton:provider", "http" | "secrets", "0.1.0" | "0.2.0") => Ok(()),
+        ("newton:provider", "http", "0.1.0" | "0.2.0")
+        | ("newton:provider", "secrets", "0.2.0") => Ok(()),
+        ("newton:provider", "secrets", "0.1.0") => {
+            Err("newton:provider 0.1.0 has the interface http alone")
+        }
         ("newton:provider", "http" | "secrets", _) => {
             Err("versions 0.1.0 and 0.2.0 of newton:provider are provided")
         }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read, Write},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,14 +11,15 @@ use alloy_primitives::B256;
 
 use super::{
     Verdict, sandbox,
-    wire::{self, FromChild, Receive, Reply},
+    wire::{self, CompileRefusal, FromChild, Receive, Reply},
 };
 use crate::{
+    component::{CompileError, Components, TrustedModule},
     error::EvaluateError,
     evaluate::{Evaluator, check_artifact},
     json::Json,
     rego::{Policy, RegoInput},
-    request::{ArtifactRef, ArtifactSource},
+    request::{ArtifactRef, ArtifactSource, Supply},
     schema::Schema,
     transcript::{FetchError, HttpFetcher, HttpOutcome, HttpRequest},
 };
@@ -118,7 +119,19 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
                 &secrets,
                 &parent,
             )),
-            Ok(Receive::Hello(_) | Receive::Artifact(_) | Receive::Http(_)) => {
+            Ok(Receive::Prepare(request, http)) => {
+                Reply::Prepared(evaluator.prepare(&request, &parent, http.then_some(&fetcher)))
+            }
+            Ok(Receive::Conclude(request, quorum, outputs)) => {
+                Reply::Concluded(evaluator.conclude(&request, quorum, &outputs, &parent))
+            }
+            Ok(Receive::Compile(bytes)) => {
+                // Whoever asks ends this process now, so that nothing else comes out of it.
+                return parent.send_compiled(compile(evaluator.components(), &bytes));
+            }
+            Ok(
+                Receive::Hello(_) | Receive::Artifact(_) | Receive::Http(_) | Receive::Module(_),
+            ) => {
                 return Err(io::ErrorKind::InvalidData.into());
             }
             // The parent is gone, or has let go of this worker.
@@ -136,6 +149,13 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
             other => other?,
         }
     }
+}
+
+fn compile(components: &Components, bytes: &[u8]) -> Result<Vec<u8>, CompileRefusal> {
+    components.precompile(bytes).map_err(|error| match error {
+        CompileError::Refused(error) => CompileRefusal::Refused(error),
+        CompileError::Failed(error) => CompileRefusal::Failed(error),
+    })
 }
 
 fn cpu_used() -> Duration {
@@ -165,6 +185,32 @@ impl Parent {
         wire::write(&mut *channel, message, 0)?;
         wire::read(&mut *channel)
     }
+
+    fn ask_module(&self, component: B256) -> io::Result<Result<Vec<u8>, EvaluateError>> {
+        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::write(&mut *channel, &FromChild::NeedModule(component), 0)?;
+        match wire::read(&mut *channel)? {
+            Receive::Module(Ok(length)) => {
+                let mut module = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+                channel.read_exact(&mut module)?;
+                Ok(Ok(module))
+            }
+            Receive::Module(Err(error)) => Ok(Err(error)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn send_compiled(&self, outcome: Result<Vec<u8>, CompileRefusal>) -> io::Result<()> {
+        let (header, module) = match outcome {
+            Ok(module) => (Ok(module.len() as u64), module),
+            Err(refusal) => (Err(refusal), Vec::new()),
+        };
+        self.send(&FromChild::Compiled(header))?;
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(&module)
+    }
 }
 
 impl ArtifactSource for Parent {
@@ -173,6 +219,16 @@ impl ArtifactSource for Parent {
             Ok(Receive::Artifact(bytes)) => bytes.map(|bytes| bytes.into_vec().into()),
             // A broken channel ends the process at its next read; until then the bytes are simply not there.
             _ => None,
+        }
+    }
+
+    fn module(&self, artifact: &ArtifactRef) -> Supply {
+        match self.ask_module(*artifact) {
+            Ok(Ok(module)) => Supply::Module(TrustedModule::from_parent(module)),
+            Ok(Err(error)) => Supply::None(error),
+            Err(_) => Supply::None(EvaluateError::ArtifactUnavailable {
+                artifact: *artifact,
+            }),
         }
     }
 }

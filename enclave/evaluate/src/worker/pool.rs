@@ -2,11 +2,9 @@
 
 use std::{
     collections::VecDeque,
-    io,
-    os::{fd::OwnedFd, unix::net::UnixStream, unix::process::ExitStatusExt},
-    process::{Child, Command, ExitStatus, Stdio},
+    io::{self, Write},
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -16,21 +14,22 @@ use alloy_primitives::B256;
 use serde_bytes::Bytes;
 
 use super::{
-    Verdict, WorkerConfig,
+    ModuleBudget, Modules, Verdict, WorkerConfig,
+    process::{Worker, describe},
     wire::{self, FromChild, Reply, Send, Timed},
 };
 use crate::{
-    error::{EvaluateError, Stage},
-    request::{ArtifactKind, ArtifactSource, EvaluateRequest, Evaluation, SecretBytes},
+    component::MAX_COMPONENT_BYTES,
+    error::{EvaluateError, Finality, Stage},
+    evaluate::check_artifact,
+    request::{ArtifactKind, ArtifactSource, DataInput, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpFetcher},
 };
-
-/// How long a child may take to end by itself once its socket is shut.
-const END_GRACE: Duration = Duration::from_millis(200);
 
 /// A fixed number of worker processes. All calls block; use them from blocking threads. `Send` and `Sync`.
 pub struct WorkerPool {
     config: WorkerConfig,
+    modules: Arc<Modules>,
     queue: Mutex<Queue>,
     freed: Condvar,
     stats: Counters,
@@ -47,6 +46,14 @@ pub struct PoolStats {
     pub retired: u64,
     /// Artifacts handed to children.
     pub artifacts_sent: u64,
+    /// Compiled components handed to children.
+    pub modules_sent: u64,
+    /// Requests refused because the queue was full, or because they had waited too long.
+    pub refused: u64,
+    /// Requests that wait now.
+    pub waiting: u64,
+    /// Workers without a request now.
+    pub idle: u64,
 }
 
 #[derive(Default)]
@@ -55,6 +62,8 @@ struct Counters {
     deaths: AtomicU64,
     retired: AtomicU64,
     artifacts_sent: AtomicU64,
+    modules_sent: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// Idle places, and who waits for one.
@@ -68,17 +77,21 @@ struct Queue {
 /// An idle place: a child, or the right to start one.
 type Slot = Option<Worker>;
 
-struct Worker {
-    child: Child,
-    stream: UnixStream,
-}
-
 impl WorkerPool {
     /// Starts all workers.
     ///
     /// # Errors
     /// When a process cannot be started or cannot close its sandbox: the program should not go on without one.
     pub fn spawn(config: WorkerConfig) -> Result<Self, EvaluateError> {
+        let modules = Modules::new(config.clone(), 1, ModuleBudget::default(), None)?;
+        Self::sharing(config, Arc::new(modules))
+    }
+
+    /// The same, with compiled components that other pools use too.
+    ///
+    /// # Errors
+    /// As [`Self::spawn`].
+    pub fn sharing(config: WorkerConfig, modules: Arc<Modules>) -> Result<Self, EvaluateError> {
         let mut slots = Vec::with_capacity(config.workers);
         for _ in 0..config.workers.max(1) {
             slots.push(Some(Worker::start(&config)?));
@@ -90,6 +103,7 @@ impl WorkerPool {
         });
         Ok(Self {
             config,
+            modules,
             queue,
             freed: Condvar::new(),
             stats: Counters::default(),
@@ -106,6 +120,13 @@ impl WorkerPool {
         bytes: &[u8],
         entrypoint: Option<&str>,
     ) -> Result<Verdict, EvaluateError> {
+        // Too large for a worker is too large for the rules, and nothing is parsed to see that.
+        if bytes.len() > MAX_COMPONENT_BYTES {
+            return Ok(match check_artifact(kind, bytes, entrypoint) {
+                Ok(()) => Verdict::Accept,
+                Err(reason) => Verdict::Reject(reason),
+            });
+        }
         let message = Send::Check {
             kind,
             bytes: Bytes::new(bytes),
@@ -119,17 +140,33 @@ impl WorkerPool {
         }
     }
 
-    /// Compiles a component in one idle worker, so that its first evaluation there does not.
+    /// Compiles a component and loads it in one idle worker, so that its first evaluation does neither.
     ///
     /// # Errors
     /// [`EvaluateError::InvalidArtifact`], or an abstention.
     pub fn prewarm(&self, wasm: B256, source: &dyn ArtifactSource) -> Result<(), EvaluateError> {
-        let limits = &self.config.limits;
-        let wall = limits.request_wall + limits.compile_wall;
+        self.modules.fetch(wasm, source)?;
+        let wall = self.config.limits.request_wall;
         match self.call(&Send::Prewarm(wasm), 0, wall, Some(source), None)? {
             Reply::Prewarmed(result) => result,
             _ => Err(confused()),
         }
+    }
+
+    /// Compiles the request's components before a worker is taken, so that nobody else waits for the compiler. What it refuses is found
+    /// again in its place, in the order of the evaluation.
+    pub(super) fn ensure_modules(
+        &self,
+        request: &EvaluateRequest,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), EvaluateError> {
+        for data in &request.data {
+            match self.modules.ensure(data.wasm, source) {
+                Err(error) if error.finality() == Finality::Abstain => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// One evaluation. `http` performs the components' requests; without it a component that asks makes the evaluation abstain.
@@ -142,28 +179,9 @@ impl WorkerPool {
         source: &dyn ArtifactSource,
         http: Option<&dyn HttpFetcher>,
     ) -> Result<Evaluation, EvaluateError> {
-        let limits = &self.config.limits;
-        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
-        let each = limits
-            .machine
-            .component_wall
-            .saturating_add(limits.compile_wall);
-        let wall = limits
-            .request_wall
-            .saturating_add(limits.machine.rego_wall)
-            .saturating_add(each.saturating_mul(components));
-        let size = request.data.iter().fold(
-            request.wasm_args.len() + request.policy.params.len(),
-            |sum, data| {
-                sum + data.params.len()
-                    + data
-                        .secrets
-                        .as_ref()
-                        .map_or(0, |secrets| secrets.expose().len())
-                    + 256
-            },
-        ) + request.intent.data.len();
+        self.ensure_modules(request, source)?;
         let message = Send::Evaluate(request, http.is_some());
+        let (size, wall) = (size_of(request), self.wall_of(request));
         match self.call(&message, size, wall, Some(source), http)? {
             Reply::Evaluated(result) => result,
             _ => Err(confused()),
@@ -193,6 +211,12 @@ impl WorkerPool {
         }
     }
 
+    /// The compiled components.
+    #[must_use]
+    pub const fn modules(&self) -> &Arc<Modules> {
+        &self.modules
+    }
+
     /// How many workers there are.
     #[must_use]
     pub fn workers(&self) -> usize {
@@ -203,11 +227,19 @@ impl WorkerPool {
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (waiting, idle) = {
+            let queue = self.queue();
+            (queue.waiting.len() as u64, queue.slots.len() as u64)
+        };
         PoolStats {
             requests: load(&self.stats.requests),
             deaths: load(&self.stats.deaths),
             retired: load(&self.stats.retired),
             artifacts_sent: load(&self.stats.artifacts_sent),
+            modules_sent: load(&self.stats.modules_sent),
+            refused: load(&self.stats.refused),
+            waiting,
+            idle,
         }
     }
 
@@ -222,7 +254,21 @@ impl WorkerPool {
             .collect()
     }
 
-    fn call(
+    /// Wall clock of a request that runs every component and Rego.
+    pub(super) fn wall_of(&self, request: &EvaluateRequest) -> Duration {
+        let limits = &self.config.limits;
+        let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
+        let each = limits
+            .machine
+            .component_wall
+            .saturating_add(limits.compile_wall);
+        limits
+            .request_wall
+            .saturating_add(limits.machine.rego_wall)
+            .saturating_add(each.saturating_mul(components))
+    }
+
+    pub(super) fn call(
         &self,
         message: &Send<'_>,
         size_hint: usize,
@@ -284,12 +330,24 @@ impl WorkerPool {
             stream: &mut worker.stream,
             deadline: Instant::now() + wall,
         };
-        wire::write(&mut stream, message, size_hint)?;
+        match wire::write(&mut stream, message, size_hint) {
+            // Refused before a byte was sent: the worker is as it was.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let reason = error.to_string();
+                return Ok((
+                    Reply::Evaluated(Err(EvaluateError::Internal { reason })),
+                    false,
+                ));
+            }
+            other => other?,
+        }
         loop {
             match wire::read(&mut stream)? {
                 FromChild::Done { reply, retire } => return Ok((reply, retire)),
                 FromChild::NeedArtifact(hash) => {
-                    let bytes = source.and_then(|source| source.artifact(&hash));
+                    let bytes = source
+                        .and_then(|source| source.artifact(&hash))
+                        .filter(|bytes| bytes.len() <= MAX_COMPONENT_BYTES);
                     self.stats
                         .artifacts_sent
                         .fetch_add(u64::from(bytes.is_some()), Ordering::Relaxed);
@@ -310,7 +368,24 @@ impl WorkerPool {
                     stream.deadline += asked.elapsed();
                     wire::write(&mut stream, &Send::Http(outcome), 0)?;
                 }
-                FromChild::Ready | FromChild::Failed(_) => {
+                FromChild::NeedModule(component) => {
+                    let asked = Instant::now();
+                    let module = match source {
+                        Some(source) => self.modules.fetch(component, source),
+                        None => Err(EvaluateError::ArtifactUnavailable {
+                            artifact: component,
+                        }),
+                    };
+                    // The child has waited, not worked.
+                    stream.deadline += asked.elapsed();
+                    let length = module.as_ref().map(|module| module.len() as u64);
+                    wire::write(&mut stream, &Send::Module(length.map_err(Clone::clone)), 0)?;
+                    if let Ok(module) = module {
+                        self.stats.modules_sent.fetch_add(1, Ordering::Relaxed);
+                        stream.write_all(&module)?;
+                    }
+                }
+                FromChild::Ready | FromChild::Failed(_) | FromChild::Compiled(_) => {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
             }
@@ -320,6 +395,11 @@ impl WorkerPool {
     fn checkout(&self) -> Result<Place<'_>, EvaluateError> {
         let wall = self.config.limits.queue_wall;
         let mut queue = self.queue();
+        if queue.slots.is_empty() && queue.waiting.len() >= self.config.limits.queue_length {
+            drop(queue);
+            self.stats.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(EvaluateError::WorkersBusy { waited_ms: 0 });
+        }
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
         queue.waiting.push_back(ticket);
@@ -338,9 +418,12 @@ impl WorkerPool {
         self.freed.notify_all();
         match slot {
             Some(slot) => Ok(Place { pool: self, slot }),
-            None => Err(EvaluateError::WorkersBusy {
-                waited_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
-            }),
+            None => {
+                self.stats.refused.fetch_add(1, Ordering::Relaxed);
+                Err(EvaluateError::WorkersBusy {
+                    waited_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+                })
+            }
         }
     }
 
@@ -364,63 +447,6 @@ impl Drop for Place<'_> {
     }
 }
 
-impl Worker {
-    fn start(config: &WorkerConfig) -> Result<Self, EvaluateError> {
-        let failed = |reason: String| EvaluateError::Internal {
-            reason: format!("worker process: {reason}"),
-        };
-        let (stream, theirs) = UnixStream::pair().map_err(|error| failed(error.to_string()))?;
-        let child = Command::new(&config.exe)
-            .arg(&config.arg)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let mut worker = Self { child, stream };
-        let deadline = Instant::now() + config.limits.request_wall;
-        let mut timed = Timed {
-            stream: &mut worker.stream,
-            deadline,
-        };
-        let greeting = wire::write(&mut timed, &Send::Hello(&config.limits), 0)
-            .and_then(|()| wire::read(&mut timed));
-        match greeting {
-            Ok(FromChild::Ready) => Ok(worker),
-            Ok(FromChild::Failed(reason)) => {
-                worker.end();
-                Err(failed(reason))
-            }
-            Ok(_) => {
-                worker.end();
-                Err(failed("it spoke out of turn".to_owned()))
-            }
-            Err(error) => {
-                let status = worker.end();
-                Err(failed(describe(status, &error)))
-            }
-        }
-    }
-
-    /// Ends the process, by force if it does not end by itself, and reaps it.
-    fn end(mut self) -> Option<ExitStatus> {
-        // A child that is dying already should be seen to die of its own cause.
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
-        let deadline = Instant::now() + END_GRACE;
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Some(status),
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                Err(_) => break,
-            }
-        }
-        let _ = self.child.kill();
-        self.child.wait().ok()
-    }
-}
-
 impl Drop for WorkerPool {
     fn drop(&mut self) {
         let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -430,29 +456,17 @@ impl Drop for WorkerPool {
     }
 }
 
-fn describe(status: Option<ExitStatus>, error: &io::Error) -> String {
-    match status {
-        Some(status) => match (status.signal(), status.code()) {
-            (Some(signal), _) => format!("signal {signal}{}", signal_name(signal)),
-            (None, Some(code)) => format!("exit status {code}, {error}"),
-            (None, None) => error.to_string(),
-        },
-        None => error.to_string(),
-    }
+/// Bytes of a request, roughly: for one allocation that is large enough.
+pub(super) fn size_of(request: &EvaluateRequest) -> usize {
+    let secrets = |data: &DataInput| data.secrets.as_ref().map_or(0, |s| s.expose().len());
+    let data = request.data.iter();
+    request.wasm_args.len()
+        + request.policy.params.len()
+        + request.intent.data.len()
+        + data.fold(0, |sum, data| sum + data.params.len() + secrets(data) + 256)
 }
 
-const fn signal_name(signal: i32) -> &'static str {
-    match signal {
-        libc::SIGABRT => " (aborted: out of memory, stack exhausted, or a panic)",
-        libc::SIGKILL => " (killed: out of memory, or overstayed)",
-        libc::SIGSEGV => " (invalid memory access)",
-        libc::SIGSYS => " (forbidden system call)",
-        libc::SIGXCPU => " (CPU time used up)",
-        _ => "",
-    }
-}
-
-fn confused() -> EvaluateError {
+pub(super) fn confused() -> EvaluateError {
     EvaluateError::Internal {
         reason: "the worker answered another question".to_owned(),
     }

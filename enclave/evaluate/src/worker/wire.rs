@@ -3,6 +3,7 @@
 //! Neither side trusts the other's length: it is bounded before anything is allocated.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     time::{Duration, Instant},
 };
@@ -13,7 +14,9 @@ use zeroize::Zeroizing;
 
 use super::{Verdict, WorkerLimits};
 use crate::{
-    error::EvaluateError,
+    error::{ArtifactError, EvaluateError},
+    evaluate::{Concluded, Prepared},
+    merge::{Outputs, Quorum},
     request::{ArtifactKind, EvaluateRequest, Evaluation, SecretBytes},
     transcript::{FetchError, HttpOutcome, HttpRequest},
 };
@@ -39,6 +42,10 @@ pub(super) enum Send<'a> {
     },
     Artifact(Option<&'a serde_bytes::Bytes>),
     Http(Result<HttpOutcome, FetchError>),
+    Prepare(&'a EvaluateRequest, bool),
+    Conclude(&'a EvaluateRequest, Quorum, &'a BTreeMap<B256, Outputs>),
+    Compile(&'a serde_bytes::Bytes),
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Parent to child, as the child reads it. The same variants in the same order as [`Send`].
@@ -66,6 +73,14 @@ pub(super) enum Receive {
     Artifact(Option<serde_bytes::ByteBuf>),
     /// Answer to [`FromChild::Http`].
     Http(Result<HttpOutcome, FetchError>),
+    /// Run the components only; whether HTTP can be asked for.
+    Prepare(Box<EvaluateRequest>, bool),
+    /// Merge the operators' outputs, by data instance, and decide.
+    Conclude(Box<EvaluateRequest>, Quorum, BTreeMap<B256, Outputs>),
+    /// Compile a component; the only request of its process.
+    Compile(serde_bytes::ByteBuf),
+    /// Answer to [`FromChild::NeedModule`]: the length of what follows the frame as it is.
+    Module(Result<u64, EvaluateError>),
 }
 
 /// Child to parent.
@@ -79,6 +94,10 @@ pub(super) enum FromChild {
     NeedArtifact(B256),
     /// HTTP wanted; the largest body that may come back.
     Http(HttpRequest, u64),
+    /// A compiled component wanted.
+    NeedModule(B256),
+    /// Answer to [`Receive::Compile`]: the length of what follows the frame as it is.
+    Compiled(Result<u64, CompileRefusal>),
     /// The end of a request.
     Done {
         /// Its outcome.
@@ -88,6 +107,15 @@ pub(super) enum FromChild {
     },
 }
 
+/// Why there is no compiled component.
+#[derive(Serialize, Deserialize)]
+pub(super) enum CompileRefusal {
+    /// The bytes break a rule.
+    Refused(ArtifactError),
+    /// The compiler failed; an abstention.
+    Failed(EvaluateError),
+}
+
 /// The outcome of a request.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Reply {
@@ -95,6 +123,8 @@ pub(super) enum Reply {
     Prewarmed(Result<(), EvaluateError>),
     Evaluated(Result<Evaluation, EvaluateError>),
     SecretsChecked(Result<(), EvaluateError>),
+    Prepared(Result<Vec<Prepared>, EvaluateError>),
+    Concluded(Result<Concluded, EvaluateError>),
 }
 
 /// Writes one message. The buffer is wiped: it may hold secrets.

@@ -249,3 +249,67 @@ pub fn socket() -> Vec<u8> {
     }
     .build()
 }
+
+/// Returns what `secrets.get` answers: the document as `ok`, its error as `err`.
+pub fn telling_secrets() -> Vec<u8> {
+    Text {
+        imports: r#"(import "newton:provider/secrets@0.2.0" (instance $secrets
+    (type $rs (record (field "value" (list u8))))
+    (export "secret-response" (type $response (eq $rs)))
+    (export "get" (func (result (result $response (error string)))))))"#,
+        lowered: &[("get", "(param i32)", "$secrets \"get\"")],
+        // The layouts of both results agree: a tag, a pointer, a length.
+        body: "(call $get (i32.const 0))",
+        ..Text::default()
+    }
+    .build()
+}
+
+/// Returns `{"n":"<16 hex digits of the wall clock's seconds>"}`.
+pub fn wall_clock() -> Vec<u8> {
+    Text {
+        imports: r#"(import "wasi:clocks/wall-clock@0.2.9" (instance $clock
+    (type $dt (record (field "seconds" u64) (field "nanoseconds" u32)))
+    (export "datetime" (type $datetime (eq $dt)))
+    (export "now" (func (result $datetime)))))"#,
+        lowered: &[("now", "(param i32)", "$clock \"now\"")],
+        locals: "(local $n i64) (local $at i32) (local $digit i32)",
+        body: r"(call $now (i32.const 64))
+      (if (i32.load (i32.const 72)) (then (unreachable)))
+      (local.set $n (i64.load (i32.const 64)))
+      (local.set $at (i32.const 1045))
+      (loop $again
+        (local.set $digit (i32.and (i32.wrap_i64 (local.get $n)) (i32.const 15)))
+        (i32.store8 (local.get $at) (i32.add (local.get $digit)
+          (select (i32.const 48) (i32.const 87) (i32.lt_u (local.get $digit) (i32.const 10)))))
+        (local.set $n (i64.shr_u (local.get $n) (i64.const 4)))
+        (local.set $at (i32.sub (local.get $at) (i32.const 1)))
+        (br_if $again (i32.ge_u (local.get $at) (i32.const 1030))))",
+        output: r#"{"n":"----------------"}"#,
+    }
+    .build()
+}
+
+/// Links an interface with one function of no arguments, and calls it when `called`.
+pub fn touching(interface: &str, function: &str, called: bool) -> Vec<u8> {
+    let imports = format!(r#"(import "{interface}" (instance $w (export "{function}" (func))))"#);
+    let lowering = format!("$w \"{function}\"");
+    Text {
+        imports: &imports,
+        lowered: &[("touch", "", &lowering)],
+        body: if called { "(call $touch)" } else { "" },
+        ..Text::default()
+    }
+    .build()
+}
+
+/// `component`, with an interface exported beside `run`.
+pub fn exporting_more(component: &str) -> Vec<u8> {
+    let more = r#"(component $tools (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+    (func (export "f") (canon lift (core func $i "f"))))
+  (instance $extra (instantiate $tools))
+  (export "some:other/thing@1.0.0" (instance $extra))
+  (export "also" (instance $extra))"#;
+    wat::parse_str(format!("(component {more} {component})"))
+        .unwrap_or_else(|error| panic!("{error}"))
+}

@@ -215,9 +215,13 @@ impl DiskClient {
                 version: VERSION,
                 slot_bytes: self.slot_bytes,
             }];
-            pipeline(&mut **fresh, next_id, self.slot_bytes, &hello, &mut |_, reply| {
-                expect_done(&reply)
-            })?;
+            pipeline(
+                &mut **fresh,
+                next_id,
+                self.slot_bytes,
+                &hello,
+                &mut |_, reply| expect_done(&reply),
+            )?;
         }
         // Set above.
         let Some(stream) = stream.as_mut() else {

@@ -115,6 +115,7 @@ fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
         cadence: arguments.cadence,
         memory_mib: arguments.memory,
         servers: Vec::new(),
+        operators: 1,
     };
     Ok((setup, options))
 }

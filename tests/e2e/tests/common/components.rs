@@ -79,58 +79,64 @@ pub async fn over_https(setting: Setting, example: &Asking) {
     })
     .await;
     let servers = vec![recorder.server.clone()];
-    tell(setting, servers, async |world: &World, project: &Path| {
-        let folder = project.join(example.folder);
-        let (enclave, _) = run::admit(world, &mut Summary::default(), &say)
-            .await
-            .unwrap();
-        deploy(world, &enclave, &folder, example, &recorder).await;
-        // Compiling may outlast a task's expiry on a slow machine: the first evaluation is for that.
-        let intent = WireIntent::load(&folder.join("intents/allow.json")).unwrap();
-        let (task, _, _) = tasks::create(&world.chain, &intent, b"{}").await.unwrap();
-        let begun = Instant::now();
-        tasks::evaluate(&enclave, task, Duration::from_secs(300))
-            .await
-            .unwrap();
-        say(&format!("first evaluation after {:?}", begun.elapsed()));
-        recorder.requests.lock().unwrap().clear();
-        for (intent, allowed) in [("allow", true), ("deny", false)] {
-            let intent = WireIntent::load(&folder.join(format!("intents/{intent}.json"))).unwrap();
-            let begun = Instant::now();
-            let answered = tasks::run(&world.chain, &enclave, &intent, b"{}")
+    tell(
+        setting,
+        servers,
+        1,
+        async |world: &World, project: &Path| {
+            let folder = project.join(example.folder);
+            let (enclave, _) = run::admit(world, &mut Summary::default(), &say)
                 .await
                 .unwrap();
-            let asked = std::mem::take(&mut *recorder.requests.lock().unwrap());
-            assert_eq!(answered.allowed, allowed, "{asked:?}");
-            // Nothing is remembered: every task asks anew.
-            assert!(!asked.is_empty());
-            assert!(asked[0].starts_with(&format!("GET {}", example.path)));
-            say(&format!(
-                "result {} after {:?}, {} µs of it in the enclave",
-                answered.result,
-                begun.elapsed(),
-                answered.evaluation_us
-            ));
-        }
-        let wire = recorder.wire.lock().unwrap().clone();
-        assert!(wire.len() > 1_000, "the host relayed the exchange");
-        for plain in [
-            example.credential.trim_end(),
-            example.path,
-            example.secret,
-            "HTTP/1.1",
-        ] {
-            assert!(
-                !wire.windows(plain.len()).any(|w| w == plain.as_bytes()),
-                "the host saw {plain:?}"
-            );
-        }
-        // The host, or the network, takes the server away: no decision, neither way.
-        gone.store(true, Ordering::SeqCst);
-        let intent = WireIntent::load(&folder.join("intents/deny.json")).unwrap();
-        let refused = refusal(world, &enclave, &intent).await;
-        assert_eq!(refused, ErrorName::Abstained);
-    })
+            deploy(world, &enclave, &folder, example, &recorder).await;
+            // Compiling may outlast a task's expiry on a slow machine: the first evaluation is for that.
+            let intent = WireIntent::load(&folder.join("intents/allow.json")).unwrap();
+            let (task, _, _) = tasks::create(&world.chain, &intent, b"{}").await.unwrap();
+            let begun = Instant::now();
+            tasks::evaluate(&enclave, task, Duration::from_secs(300))
+                .await
+                .unwrap();
+            say(&format!("first evaluation after {:?}", begun.elapsed()));
+            recorder.requests.lock().unwrap().clear();
+            for (intent, allowed) in [("allow", true), ("deny", false)] {
+                let intent =
+                    WireIntent::load(&folder.join(format!("intents/{intent}.json"))).unwrap();
+                let begun = Instant::now();
+                let answered = tasks::run(&world.chain, &enclave, &intent, b"{}")
+                    .await
+                    .unwrap();
+                let asked = std::mem::take(&mut *recorder.requests.lock().unwrap());
+                assert_eq!(answered.allowed, allowed, "{asked:?}");
+                // Nothing is remembered: every task asks anew.
+                assert!(!asked.is_empty());
+                assert!(asked[0].starts_with(&format!("GET {}", example.path)));
+                say(&format!(
+                    "result {} after {:?}, {} µs of it in the enclave",
+                    answered.result,
+                    begun.elapsed(),
+                    answered.evaluation_us
+                ));
+            }
+            let wire = recorder.wire.lock().unwrap().clone();
+            assert!(wire.len() > 1_000, "the host relayed the exchange");
+            for plain in [
+                example.credential.trim_end(),
+                example.path,
+                example.secret,
+                "HTTP/1.1",
+            ] {
+                assert!(
+                    !wire.windows(plain.len()).any(|w| w == plain.as_bytes()),
+                    "the host saw {plain:?}"
+                );
+            }
+            // The host, or the network, takes the server away: no decision, neither way.
+            gone.store(true, Ordering::SeqCst);
+            let intent = WireIntent::load(&folder.join("intents/deny.json")).unwrap();
+            let refused = refusal(world, &enclave, &intent).await;
+            assert_eq!(refused, ErrorName::Abstained);
+        },
+    )
     .await;
 }
 

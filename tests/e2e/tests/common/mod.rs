@@ -2,7 +2,9 @@
 #![allow(dead_code)]
 
 pub mod components;
+pub mod operators;
 pub mod recorder;
+pub mod rounds;
 pub mod simulations;
 
 use std::{
@@ -37,13 +39,24 @@ pub enum Setting {
 pub fn run(setting: Setting, story: impl AsyncFnOnce(&World, &Path)) {
     tokio::runtime::Runtime::new()
         .unwrap()
-        .block_on(tell(setting, Vec::new(), story));
+        .block_on(tell(setting, Vec::new(), 1, story));
+}
+
+/// The same with room for several operators.
+pub fn run_with(operators: usize, story: impl AsyncFnOnce(&World, &Path)) {
+    tokio::runtime::Runtime::new().unwrap().block_on(tell(
+        Setting::Process,
+        Vec::new(),
+        operators,
+        story,
+    ));
 }
 
 /// The same where components reach `servers`.
 pub async fn tell(
     setting: Setting,
     servers: Vec<HttpsServer>,
+    operators: usize,
     story: impl AsyncFnOnce(&World, &Path),
 ) {
     let setup = Setup::new().unwrap();
@@ -79,6 +92,7 @@ pub async fn tell(
             Setting::Process => 2048,
         },
         servers,
+        operators,
     };
     let world = World::start(&options, &|step| eprintln!("  {step}"))
         .await
@@ -99,6 +113,13 @@ pub async fn main_job_and_power_cut(world: &World, project: &Path) {
         .await
         .unwrap();
     let first_boot = ready.enclave.attested.boot_id;
+    metric(world, "wasm_module_compilations_total", 1).await;
+    metric(
+        world,
+        "wasm_module_prewarm_attempts_total{result=\"ok\"}",
+        1,
+    )
+    .await;
 
     power_cut(world, &mut ready).await;
     assert_ne!(
@@ -150,6 +171,20 @@ pub async fn main_job_and_power_cut(world: &World, project: &Path) {
         .await
         .unwrap();
     assert!(answered.allowed);
+    // The task's component was compiled in the boot before; this one took it from the pages.
+    metric(world, "artifact_cache_hits_total{tier=\"pages\"}", 1).await;
+    metric(world, "wasm_module_compilations_total", 0).await;
+    let text = world.shim.metrics();
+    for name in [
+        "policy_commit_defer_queue_depth{chain_id=",
+        "state_commit_sequence{chain_id=",
+        "evaluation_duration_seconds_count 1",
+        "page_store_reads_total ",
+        "rpc_calls_total ",
+        "worker_deaths_total{pool=\"tasks\"} 0",
+    ] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
     say("the next commit landed, and a task was answered with the new keys");
 
     flipped_bytes(world, &ready).await;
@@ -340,6 +375,20 @@ async fn rejected_content(world: &World, enclave: &Enclave, example: &std::path:
         ErrorName::NotFound,
         "the rejected source is not in the tree"
     );
+}
+
+/// Waits until the host has been told this value.
+async fn metric(world: &World, name: &str, value: u64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let line = format!("{name} {value}");
+    loop {
+        let text = world.shim.metrics();
+        if text.lines().any(|l| l == line) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no {line}: {text}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn health(enclave: &Enclave) -> Value {

@@ -80,11 +80,16 @@ impl Simulated {
     /// The answer of one component.
     pub(super) fn component(
         &self,
+        timestamp: u64,
         outcome: Result<Evaluation, EvaluateError>,
     ) -> Result<Value, RpcError> {
         let evaluation = match outcome {
             Ok(evaluation) => evaluation,
-            Err(e) => return self.failure("data_result", &e),
+            Err(e) => {
+                let mut answer = self.failure("data_result", &e)?;
+                answer["policy_data"] = Value::Null;
+                return Ok(answer);
+            }
         };
         let data = evaluation
             .data
@@ -101,7 +106,14 @@ impl Simulated {
             "fuel_used": data.fuel_used,
             "expire_after": self.expire_after,
         });
-        Ok(self.success("data_result", result))
+        let mut answer = self.success("data_result", result);
+        // As public clients read it.
+        answer["policy_data"] = json!({
+            "specifier": data.instance_id,
+            "data": json_value(&data.output)?,
+            "timestamp": timestamp,
+        });
+        Ok(answer)
     }
 
     fn success(&self, member: &str, result: Value) -> Value {

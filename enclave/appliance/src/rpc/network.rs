@@ -1,0 +1,142 @@
+//! Methods between enclaves of several operators (design 4.8): votes that anybody may pull.
+
+use std::sync::Arc;
+
+use alloy_sol_types::SolValue;
+use newton_api::RpcError;
+use newton_types::{self as types, B256, QueueKey, abi, rpc::ErrorName::*};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    blocking,
+    describe::{Kind::*, Param, optional, required},
+    engine,
+    methods::{Access, Method, Owner, Serve, serve},
+    running,
+};
+use crate::{
+    admission::{self, Candidate},
+    appliance::Appliance,
+};
+
+const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
+const VOTE_RESULT: &[super::describe::Field] = &[
+    ("digest", Hash, "EIP-712 digest"),
+    ("signature", Bytes, "EIP-2537 form"),
+    ("bls_public_key", Bytes, "EIP-2537 form"),
+];
+
+/// The methods, described as those of `methods`.
+pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "newt_getAdmissionVote",
+        summary: "This enclave's signature over the admission of another boot whose evidence it has verified.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: &[
+            required(
+                "admission",
+                Bytes,
+                "ABI encoding, as newt_getAdmissionRequest gave it",
+            ),
+            required("document", Bytes, "NSM document of stage 2"),
+            required("bls_public_key", Bytes, "EIP-2537 form"),
+            required("proof_of_possession", Bytes, "EIP-2537 form"),
+        ],
+        result: VOTE_RESULT,
+        errors: &[
+            AwaitingSecret,
+            Halted,
+            NotAdmittedYet,
+            OperatorNotRegistered,
+        ],
+        serve: serve!(|app, query: AdmissionVote| admission_vote(&app, query).await),
+    },
+    Method {
+        name: "newt_getSkipVote",
+        summary: "This enclave's signature for dropping a queue entry whose bytes it cannot get.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: &[
+            CHAIN,
+            required("block_number", Integer, "the entry's block"),
+            required("tx_index", Integer, "its transaction"),
+            required("log_index", Integer, "its log in the block"),
+            required("item", Integer, "its artifact in the event"),
+        ],
+        result: VOTE_RESULT,
+        errors: &[AwaitingSecret, Halted, NotAdmittedYet, NotFound, Abstained],
+        serve: serve!(|app, query: SkipQuery| skip_vote(&app, query).await),
+    },
+];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdmissionVote {
+    admission: types::Bytes,
+    document: types::Bytes,
+    bls_public_key: types::Bytes,
+    proof_of_possession: types::Bytes,
+}
+
+async fn admission_vote(app: &Arc<Appliance>, query: AdmissionVote) -> Result<Value, RpcError> {
+    let running = running(app)?;
+    let engine = engine(&running, Some(app.authority().chain_id))?;
+    let admission = abi::EnclaveAdmission::abi_decode(&query.admission)
+        .map_err(|e| RpcError::invalid_param("admission", e))?;
+    let candidate = Candidate {
+        admission,
+        document: query.document,
+        bls_public_key: query.bls_public_key,
+        possession: query.proof_of_possession,
+    };
+    let app = app.clone();
+    blocking(move || {
+        let (digest, signature) = admission::vouch(&app, &running, &engine, &candidate)
+            .map_err(|e| RpcError::new(e.name(), e.to_string()))?;
+        tracing::info!(
+            operator = %candidate.admission.operator,
+            boot_id = %candidate.admission.bootId,
+            "vouched for an admission"
+        );
+        Ok(vote(&app, digest, signature.to_eip2537().to_vec()))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SkipQuery {
+    chain_id: Option<u64>,
+    block_number: u64,
+    tx_index: u32,
+    log_index: u32,
+    item: u32,
+}
+
+async fn skip_vote(app: &Arc<Appliance>, query: SkipQuery) -> Result<Value, RpcError> {
+    let engine = engine(&*running(app)?, query.chain_id)?;
+    let entry = QueueKey {
+        block: query.block_number,
+        tx: query.tx_index,
+        log: query.log_index,
+        item: query.item,
+    };
+    let app = app.clone();
+    blocking(move || {
+        let signed = engine
+            .skip_vote(entry)
+            .map_err(|e| RpcError::new(e.name(), e.to_string()))?;
+        Ok(vote(&app, signed.digest, signed.signature.to_vec()))
+    })
+    .await
+}
+
+fn vote(app: &Appliance, digest: B256, signature: Vec<u8>) -> Value {
+    json!({
+        "digest": digest,
+        "signature": types::Bytes::from(signature),
+        "bls_public_key": types::Bytes::from(app.identity.bls_public().to_eip2537().to_vec()),
+    })
+}

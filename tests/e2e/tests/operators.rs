@@ -1,0 +1,11 @@
+//! Several operators' enclaves on one chain, each with its own shim, page file and keys.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{operators, run_with};
+
+#[test]
+fn three_operators_agree_without_a_coordinator() {
+    run_with(3, operators::three);
+}
