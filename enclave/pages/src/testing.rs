@@ -118,7 +118,8 @@ impl State {
     fn apply(&mut self, operation: Operation) -> Result<(), DeviceError> {
         self.burn()?;
         apply(&mut self.bytes, &operation);
-        if let (Some((_, written)), Operation::Write { slot, .. }) = (&mut self.watched, &operation) {
+        if let (Some((_, written)), Operation::Write { slot, .. }) = (&mut self.watched, &operation)
+        {
             written.insert(*slot);
         }
         if let Some(log) = &mut self.log {
@@ -244,7 +245,9 @@ impl BlockDevice for FileDevice {
         let mut done = 0;
         for range in ranges {
             let len = range.count as usize * PAGE_BYTES;
-            let out = out.get_mut(done..done + len).ok_or(DeviceError::OutOfRange)?;
+            let out = out
+                .get_mut(done..done + len)
+                .ok_or(DeviceError::OutOfRange)?;
             match self.0.read_exact_at(out, range.first * PAGE_BYTES as u64) {
                 Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
                     return Err(DeviceError::OutOfRange);

@@ -89,9 +89,7 @@ fn history(device: &MemoryDevice) -> (Vec<Operation>, Vec<(usize, String)>) {
     note(&store);
     for i in 0..ARTIFACTS {
         let events = vec![template(&format!("p{i}"), &bytes_of(i))];
-        let block = chain
-            .push(GENESIS_TIME + (i + 1) * CADENCE, events)
-            .clone();
+        let block = chain.push(GENESIS_TIME + (i + 1) * CADENCE, events).clone();
         store.apply_finalized(std::slice::from_ref(&block)).unwrap();
         note(&store);
         accept(&store, common::key(&block, 0, 0), &bytes_of(i));
@@ -185,7 +183,10 @@ fn crashes(
             );
             for write in &writes {
                 if let Operation::SetLen { slots } = write {
-                    assert!(*slots as usize * PAGE_BYTES >= stable.len(), "the file is cut");
+                    assert!(
+                        *slots as usize * PAGE_BYTES >= stable.len(),
+                        "the file is cut"
+                    );
                 }
             }
             // Two of the subsets, to see that it is so.

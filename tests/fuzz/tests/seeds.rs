@@ -165,8 +165,16 @@ fn answers() {
     let joined = |parts: &[&str]| parts.join("\0").into_bytes();
     write("rpc", "headers-logs", &joined(&[&headers, &logs]));
     write("rpc", "logs", logs.as_bytes());
-    write("rpc", "follower", &joined(&[&finalized, &headers, &logs, &finalized]));
-    write("rpc", "word", answer(0, json!(hash(3))).to_string().as_bytes());
+    write(
+        "rpc",
+        "follower",
+        &joined(&[&finalized, &headers, &logs, &finalized]),
+    );
+    write(
+        "rpc",
+        "word",
+        answer(0, json!(hash(3))).to_string().as_bytes(),
+    );
     write(
         "rpc",
         "error",
