@@ -5,6 +5,7 @@
 mod builtins;
 mod check;
 mod dialect;
+pub mod testing;
 mod text;
 mod value;
 
@@ -19,6 +20,8 @@ use crate::{
 
 /// Bytes of one Rego source.
 pub const MAX_REGO_BYTES: usize = 1 << 20;
+
+const SOURCE_NAME: &str = "policy.rego";
 
 /// The ingest check of Rego: it parses and analyses, the entrypoint is a rule, and every call is to a function that exists here
 /// and whose answer depends on its arguments alone.
@@ -84,7 +87,8 @@ impl Policy {
             reason: format!("{error:#}"),
         };
         text::nesting(source)?;
-        let mut engine = dialect::parse(source)?;
+        let mut engine = dialect::engine();
+        dialect::add(&mut engine, SOURCE_NAME, source)?;
         let rule_path = {
             let module = engine.get_modules().first().cloned().ok_or_else(|| {
                 ArtifactError::InvalidRego {

@@ -8,6 +8,7 @@ pub mod cache;
 pub mod command;
 pub mod compare;
 pub mod e2e;
+pub mod examples;
 pub mod gas;
 pub mod image;
 pub mod lock;

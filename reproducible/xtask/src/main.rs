@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{bench, e2e, gas, image, suite, torture};
+use newton_xtask::{bench, e2e, examples, gas, image, suite, torture};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -51,6 +51,15 @@ enum Task {
         /// Leave out what needs the image
         #[arg(long)]
         quick: bool,
+    },
+    /// Run the tests of the example policies on the enclave's evaluation engine
+    Examples {
+        /// Build the components first (JavaScript, Python, and Rust where its target is installed) and run them too
+        #[arg(long)]
+        build: bool,
+        /// Only these folders of `tests/examples`
+        #[arg(value_name = "EXAMPLE")]
+        only: Vec<String>,
     },
     /// Measure what the contracts cost and how large they are, beside the design's goals
     Gas {
@@ -146,6 +155,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test { quick } => {
             return Ok(finish(suite::run(&setup, quick)?));
         }
+        Task::Examples { build, only } => examples::run(&setup, build, &only)?,
         Task::Gas { json } => {
             let report = gas::measure(&setup)?;
             if json {

@@ -243,6 +243,23 @@ fn is_identifier(text: &str) -> bool {
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// The name of a module's package.
+pub(super) fn package(module: &Module) -> String {
+    static_path(&module.package.refr)
+        .unwrap_or_default()
+        .join(".")
+}
+
+/// The rules of a module that have a value, each once, in order of their names.
+pub(super) fn rules(module: &Module) -> BTreeSet<String> {
+    module
+        .policy
+        .iter()
+        .filter_map(|rule| value_head(rule))
+        .map(|head| head.join("."))
+        .collect()
+}
+
 /// Every function called in a rule, or put in a function's place by `with`, with its line. Iterative: chains of operators nest
 /// as deep as they are long.
 fn called(rule: &Rule) -> Vec<(String, u32)> {

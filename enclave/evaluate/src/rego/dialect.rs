@@ -16,35 +16,13 @@ use super::text::{Token, tokens};
 use crate::error::ArtifactError;
 
 const MAX_COLUMNS: NonZeroU32 = NonZeroU32::new(64 << 10).unwrap();
-const SOURCE_NAME: &str = "policy.rego";
 
 /// Words that are keywords of v1, and of v0 where they are imported.
 const KEYWORDS: [&str; 4] = ["contains", "every", "if", "in"];
 
-/// An engine that holds the parsed source.
-///
-/// # Errors
-/// [`ArtifactError::InvalidRego`] with what is wrong with the source as Rego v1.
-pub(super) fn parse(text: &str) -> Result<Engine, ArtifactError> {
-    let error = match engine(text, false) {
-        Ok(engine) => return Ok(engine),
-        Err(error) => error,
-    };
-    // Before it is parsed as v0: the parser would write a warning of each such word to standard error.
-    if keywords_are_imported(text)
-        && let Ok(mut engine) = engine(text, true)
-        && !has_bare_rule(&mut engine)
-    {
-        return Ok(engine);
-    }
-    Err(ArtifactError::InvalidRego {
-        reason: format!("{error:#}"),
-    })
-}
-
-fn engine(text: &str, v0: bool) -> anyhow::Result<Engine> {
+/// An engine without sources.
+pub(super) fn engine() -> Engine {
     let mut engine = Engine::new();
-    engine.set_rego_v0(v0);
     engine.set_strict_builtin_errors(true);
     // Prints are dropped with the engine; without this they would go to standard error.
     engine.set_gather_prints(true);
@@ -52,7 +30,38 @@ fn engine(text: &str, v0: bool) -> anyhow::Result<Engine> {
         max_col: MAX_COLUMNS,
         ..PolicyLengthConfig::default()
     });
-    engine.add_policy(SOURCE_NAME.to_owned(), text.to_owned())?;
+    engine
+}
+
+/// Parses a source into an engine, as its last module.
+///
+/// # Errors
+/// [`ArtifactError::InvalidRego`] with what is wrong with the source as Rego v1.
+pub(super) fn add(engine: &mut Engine, name: &str, text: &str) -> Result<(), ArtifactError> {
+    let error = match parse(engine, name, text, false) {
+        Ok(parsed) => {
+            *engine = parsed;
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    // Before it is parsed as v0: the parser would write a warning of each such word to standard error.
+    if keywords_are_imported(text)
+        && let Ok(mut parsed) = parse(engine, name, text, true)
+        && !has_bare_rule(&mut parsed)
+    {
+        *engine = parsed;
+        return Ok(());
+    }
+    Err(ArtifactError::InvalidRego {
+        reason: format!("{error:#}"),
+    })
+}
+
+fn parse(engine: &Engine, name: &str, text: &str, v0: bool) -> anyhow::Result<Engine> {
+    let mut engine = engine.clone();
+    engine.set_rego_v0(v0);
+    engine.add_policy(name.to_owned(), text.to_owned())?;
     Ok(engine)
 }
 
@@ -60,7 +69,8 @@ fn engine(text: &str, v0: bool) -> anyhow::Result<Engine> {
 fn has_bare_rule(engine: &mut Engine) -> bool {
     engine
         .get_modules()
-        .iter()
+        .last()
+        .into_iter()
         .flat_map(|module| module.policy.iter())
         .any(|rule| {
             matches!(
