@@ -1,5 +1,6 @@
 //! Devices for tests: one in memory that records what was written, and one that fails.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use newton_relay::disk::{BlockDevice, DeviceError, Run, SlotRange};
@@ -37,6 +38,8 @@ struct State {
     log: Option<Vec<Operation>>,
     /// Operations that still work.
     fuel: Option<u64>,
+    /// Slots read that hold what they held when watching began, and slots written since.
+    watched: Option<(BTreeSet<u64>, BTreeSet<u64>)>,
 }
 
 impl MemoryDevice {
@@ -46,8 +49,7 @@ impl MemoryDevice {
         Self {
             state: Arc::new(Mutex::new(State {
                 bytes,
-                log: None,
-                fuel: None,
+                ..State::default()
             })),
         }
     }
@@ -72,6 +74,21 @@ impl MemoryDevice {
     #[must_use]
     pub fn recorded(&self) -> Vec<Operation> {
         self.state().log.take().unwrap_or_default()
+    }
+
+    /// Watches from now on which slots are read that nobody wrote since: what follows depends on no other slot.
+    pub fn watch(&self) {
+        self.state().watched = Some((BTreeSet::new(), BTreeSet::new()));
+    }
+
+    /// The slots read since [`MemoryDevice::watch`] that were not written since.
+    #[must_use]
+    pub fn watched(&self) -> BTreeSet<u64> {
+        self.state()
+            .watched
+            .as_ref()
+            .map(|(read, _)| read.clone())
+            .unwrap_or_default()
     }
 
     /// Fails every operation after the next `operations` (slots written, lengths set, flushes, reads).
@@ -101,6 +118,10 @@ impl State {
     fn apply(&mut self, operation: Operation) -> Result<(), DeviceError> {
         self.burn()?;
         apply(&mut self.bytes, &operation);
+        if let (Some((_, written)), Operation::Write { slot, .. }) = (&mut self.watched, &operation)
+        {
+            written.insert(*slot);
+        }
         if let Some(log) = &mut self.log {
             log.push(operation);
         }
@@ -141,6 +162,10 @@ impl BlockDevice for MemoryDevice {
         state.burn()?;
         let mut rest = out;
         for range in ranges {
+            if let Some((read, written)) = &mut state.watched {
+                let slots = range.first..range.first + u64::from(range.count);
+                read.extend(slots.filter(|slot| !written.contains(slot)));
+            }
             let start = range.first as usize * PAGE_BYTES;
             let len = range.count as usize * PAGE_BYTES;
             let Some((here, more)) = std::mem::take(&mut rest).split_at_mut_checked(len) else {
@@ -175,5 +200,75 @@ impl BlockDevice for MemoryDevice {
 
     fn flush(&self) -> Result<(), DeviceError> {
         self.state().apply(Operation::Flush)
+    }
+}
+
+/// A file as a device, in this process: what the shim's disk service does, without the relay.
+#[derive(Debug)]
+pub struct FileDevice(std::fs::File);
+
+impl FileDevice {
+    /// Opens or creates the file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: &std::path::Path) -> std::io::Result<Self> {
+        std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map(Self)
+    }
+}
+
+fn wire(error: std::io::Error) -> DeviceError {
+    newton_relay::WireError::from(error).into()
+}
+
+impl BlockDevice for FileDevice {
+    fn slot_bytes(&self) -> usize {
+        PAGE_BYTES
+    }
+
+    fn len_bytes(&self) -> Result<u64, DeviceError> {
+        Ok(self.0.metadata().map_err(wire)?.len())
+    }
+
+    fn set_len(&self, slots: u64) -> Result<(), DeviceError> {
+        self.0.set_len(slots * PAGE_BYTES as u64).map_err(wire)
+    }
+
+    fn read_slots(&self, ranges: &[SlotRange], out: &mut [u8]) -> Result<(), DeviceError> {
+        use std::os::unix::fs::FileExt;
+        let mut done = 0;
+        for range in ranges {
+            let len = range.count as usize * PAGE_BYTES;
+            let out = out
+                .get_mut(done..done + len)
+                .ok_or(DeviceError::OutOfRange)?;
+            match self.0.read_exact_at(out, range.first * PAGE_BYTES as u64) {
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Err(DeviceError::OutOfRange);
+                }
+                other => other.map_err(wire)?,
+            }
+            done += len;
+        }
+        Ok(())
+    }
+
+    fn write_slots(&self, runs: &[Run<'_>]) -> Result<(), DeviceError> {
+        use std::os::unix::fs::FileExt;
+        runs.iter().try_for_each(|run| {
+            self.0
+                .write_all_at(run.data, run.first * PAGE_BYTES as u64)
+                .map_err(wire)
+        })
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.0.sync_data().map_err(wire)
     }
 }

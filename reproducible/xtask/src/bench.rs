@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -15,6 +15,8 @@ use crate::setup::Setup;
 pub enum Subject {
     /// Evaluation: latency, throughput, ratios to the engines (design 4.9)
     Evaluate,
+    /// Page store, state tree, full windows: ratios to plain redb and bare `jmt` (design 10)
+    State,
 }
 
 /// Measures, and prints what `json` asks for.
@@ -32,11 +34,29 @@ pub fn run(setup: &Setup, subject: Subject, json: bool) -> Result<()> {
             }
             program(setup, "newton-bench-evaluate", arguments, json)
         }
+        Subject::State => {
+            let folder = setup.project().path("target/bench");
+            std::fs::create_dir_all(&folder).context("target/bench")?;
+            let arguments = vec!["--dir".into(), folder.into()];
+            program(setup, "newton-bench-state", arguments, json)
+        }
     }
 }
 
 /// Builds a program in the release profile and runs it in the project's folder.
 fn program(setup: &Setup, name: &str, arguments: Vec<OsString>, json: bool) -> Result<()> {
+    let ended = released(setup, name, arguments, json)?;
+    ensure!(ended.success(), "{name}: {ended}");
+    Ok(())
+}
+
+/// Builds a program in the release profile, runs it in the project's folder, and says how it ended.
+pub(crate) fn released(
+    setup: &Setup,
+    name: &str,
+    arguments: Vec<OsString>,
+    json: bool,
+) -> Result<ExitStatus> {
     let root = setup.project().root();
     let cargo = |verb: &str| {
         let mut cargo = Command::new("cargo");
@@ -56,12 +76,9 @@ fn program(setup: &Setup, name: &str, arguments: Vec<OsString>, json: bool) -> R
     if json {
         run.arg("--json");
     }
-    let ended = run
-        .args(arguments)
+    run.args(arguments)
         .status()
-        .context("cargo could not be started")?;
-    ensure!(ended.success(), "{name}: {ended}");
-    Ok(())
+        .context("cargo could not be started")
 }
 
 /// The example component in JavaScript, built into the target folder.

@@ -17,3 +17,4 @@ pub mod project;
 pub mod reproduce;
 pub mod setup;
 pub mod suite;
+pub mod torture;

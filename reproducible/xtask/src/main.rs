@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{bench, e2e, examples, gas, image, suite};
+use newton_xtask::{bench, e2e, examples, gas, image, suite, torture};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -75,6 +75,8 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Play a hostile host against the enclave's crates; exits with 1 if one run ended as none may
+    Torture(torture::Torture),
     /// Build and start everything: image, chain, contracts, DA store, host relay, enclave; and show it at work
     #[command(disable_help_flag = true)]
     Up {
@@ -164,6 +166,7 @@ fn run(task: Task) -> Result<ExitCode> {
             report.require_all()?;
         }
         Task::Bench { subject, json } => bench::run(&setup, subject, json)?,
+        Task::Torture(torture) => return torture::run(&setup, &torture),
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}
         }

@@ -322,7 +322,7 @@ impl Disk {
             Fault::DropWrite | Fault::TearWrite => writes,
             Fault::LieFlush => matches!(request, Request::Flush),
             Fault::LieLength => matches!(request, Request::Len),
-            Fault::GrowFile => {
+            Fault::GrowFile if has_file => {
                 self.file.resize(self.file.len() + SLOT, 0xdd);
                 true
             }
@@ -353,7 +353,8 @@ impl Disk {
             | Fault::CorruptSlot
             | Fault::SwapSlots
             | Fault::OldSlot
-            | Fault::CutFile => false,
+            | Fault::CutFile
+            | Fault::GrowFile => false,
             _ => true,
         }
     }

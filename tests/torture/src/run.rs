@@ -17,9 +17,12 @@ use crate::rpc::Node;
 use crate::world::{MARKER, World, contents};
 
 /// Steps of a run before the host behaves.
-pub const STEPS: u64 = 40;
+pub const STEPS: u64 = 28;
 /// Rounds in which an enclave has to arrive, once the host behaves.
-const PATIENCE: u64 = 400;
+const PATIENCE: u64 = 120;
+
+/// Refusals in a row after which an operator removes the file.
+const REFUSED_OFTEN: u32 = 4;
 
 /// What a run was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,7 +67,6 @@ struct Run {
     /// What the enclave was told is stored: sequence number and next block.
     acknowledged: (u64, u64),
     refused_in_a_row: u32,
-    wiped: u32,
 }
 
 impl Run {
@@ -99,7 +101,6 @@ impl Run {
             outcome: Outcome::default(),
             acknowledged: (0, 0),
             refused_in_a_row: 0,
-            wiped: 0,
         }
     }
 
@@ -129,12 +130,14 @@ impl Run {
         let result = self.work(&mut enclave);
         match result {
             Ok(()) => {
+                self.refused_in_a_row = 0;
                 self.acknowledge(&enclave);
                 self.enclave = Some(enclave);
             }
             Err(refusal) => {
                 let stays = matches!(&refusal, Refusal::Chain(e) if !e.is_contradiction());
                 self.refused(&refusal);
+                self.refused_in_a_row += u32::from(matches!(refusal, Refusal::State { .. }));
                 if stays {
                     self.enclave = Some(enclave);
                 } else {
@@ -142,6 +145,7 @@ impl Run {
                     drop(enclave);
                     self.stop();
                 }
+                self.give_up();
             }
         }
     }
@@ -182,7 +186,6 @@ impl Run {
         match Enclave::boot(&self.host, &self.node, &self.da, self.seed) {
             Ok(enclave) => {
                 self.outcome.boots += 1;
-                self.refused_in_a_row = 0;
                 self.check_boot(&enclave);
                 self.enclave = Some(enclave);
                 true
@@ -191,16 +194,17 @@ impl Run {
                 self.refused(&refusal);
                 let of_the_file = matches!(refusal, Refusal::Pages(_) | Refusal::State { .. });
                 self.refused_in_a_row += u32::from(of_the_file);
-                // What an operator does with a file that stays refused.
-                if self.refused_in_a_row >= 3 {
-                    self.wipe();
-                }
+                self.give_up();
                 false
             }
         }
     }
 
-    fn wipe(&mut self) {
+    /// What an operator does with a file that stays refused, at boot or at the first page that is unfit.
+    fn give_up(&mut self) {
+        if self.refused_in_a_row < REFUSED_OFTEN {
+            return;
+        }
         let mut disk = self.host.disk();
         if !disk.broken {
             drop(disk);
@@ -211,7 +215,6 @@ impl Run {
         drop(disk);
         self.acknowledged = (0, 0);
         self.refused_in_a_row = 0;
-        self.wiped += 1;
     }
 
     /// What was acknowledged is there if the medium was honest; what is there is true in any case.
@@ -285,10 +288,6 @@ impl Run {
 
     /// The host behaves, and the enclave has to arrive where the model is.
     fn end(&mut self) {
-        for (kind, dice) in std::mem::take(&mut self.restarts).into_values() {
-            // Those of later steps than this run has.
-            let _ = (kind, dice);
-        }
         self.stop();
         self.host.disk().behave();
         self.da.state().behave();
@@ -300,7 +299,29 @@ impl Run {
             node.all_final = true;
         }
         let wanted = model::chain_commits(&self.world.blocks).len() as u64;
+        // Damage that nobody has met yet may show at the end: then the file goes, and the enclave arrives again.
+        for _ in 0..3 {
+            self.arrive(wanted);
+            match self.enclave.take() {
+                Some(enclave) if self.is_readable(&enclave) => {
+                    return self.check_end(&enclave, wanted);
+                }
+                Some(_) => {
+                    self.refused_in_a_row = REFUSED_OFTEN;
+                    self.give_up();
+                }
+                None => break,
+            }
+        }
+        self.wrong("no enclave runs, though the host behaves".into());
+    }
+
+    /// Plays until the enclave has what the chain has.
+    fn arrive(&mut self, wanted: u64) {
         for _ in 0..PATIENCE {
+            if self.outcome.wrong.len() >= 8 {
+                return;
+            }
             self.round();
             let at = self.enclave.as_ref().and_then(|e| {
                 Some((
@@ -309,13 +330,28 @@ impl Run {
                 ))
             });
             if at.is_some_and(|(sequence, undecided)| sequence == wanted && undecided.is_empty()) {
-                break;
+                return;
             }
         }
-        match self.enclave.take() {
-            Some(enclave) => self.check_end(&enclave, wanted),
-            None => self.wrong("no enclave runs, though the host behaves".into()),
+    }
+
+    /// Whether everything can be read. What cannot be is a refusal, and judged as one.
+    fn is_readable(&mut self, enclave: &Enclave) -> bool {
+        let head = self.world.blocks.len() - 1;
+        let leaves = model::leaves(&self.world, head);
+        let read = enclave.checked(|state| {
+            let snapshot = state.snapshot(None)?;
+            for (key, value) in &leaves {
+                snapshot.prove(snapshot.tip().sequence, *key)?;
+                snapshot.bytes(*value)?;
+                snapshot.leaf_status(*key)?;
+            }
+            Ok(())
+        });
+        if let Err(refusal) = &read {
+            self.refused(refusal);
         }
+        read.is_ok()
     }
 
     fn check_end(&mut self, enclave: &Enclave, wanted: u64) {
@@ -356,7 +392,10 @@ impl Run {
     }
 
     fn wrong(&mut self, what: String) {
-        self.outcome.wrong.push(what);
+        // One is enough; the same again says no more.
+        if self.outcome.wrong.len() < 8 && !self.outcome.wrong.contains(&what) {
+            self.outcome.wrong.push(what);
+        }
     }
 
     fn outcome(mut self) -> Outcome {
