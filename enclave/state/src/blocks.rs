@@ -277,6 +277,18 @@ fn apply_block(
             see_commit(txn, event, commit)?;
             applied.commits += 1;
         }
+        if let RegistryEvent::SnapshotAdopted {
+            snapshot, da_ref, ..
+        } = &event.event
+        {
+            // The chain's state is no longer what follows from the queue. To go on from the former one would be to sign what
+            // governance and a quorum put aside.
+            return Err(StateError::SnapshotAdopted {
+                position: event.position,
+                snapshot: Box::new(snapshot.clone()),
+                da_ref: da_ref.clone(),
+            });
+        }
     }
     Ok(())
 }

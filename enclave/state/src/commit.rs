@@ -21,7 +21,7 @@ use crate::tree::{self, StagedVersion};
 use crate::{StateError, StateStore, content};
 
 /// Headers kept below the last boundary, so that a fork of recent finalized history is noticed.
-const HEADERS_KEPT: u64 = 256;
+pub(crate) const HEADERS_KEPT: u64 = 256;
 
 /// What comes next.
 #[derive(Clone, Debug)]
@@ -174,7 +174,7 @@ impl StateStore {
                 chain: last.value(),
             });
         }
-        select::select(&txn, tip, None)
+        select::select(&txn, tip, None, &self.rules)
     }
 
     /// Computes root and digest fields of a selection. Changes nothing.
@@ -206,7 +206,7 @@ impl StateStore {
             else {
                 return Ok(CatchUp::UpToDate(tip));
             };
-            match select::select(&txn, tip, row.at)? {
+            match select::select(&txn, tip, row.at, &self.rules)? {
                 Next::Ready(selection) => {
                     let prepared = prepare(&txn, *selection)?;
                     drop(txn);
@@ -379,7 +379,7 @@ impl Leaf {
         }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         (self.value_hash, self.version, self.length).abi_encode_packed()
     }
 

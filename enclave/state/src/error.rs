@@ -1,6 +1,7 @@
 //! Everything that can go wrong.
 
-use newton_types::{B256, QueueKey, abi};
+use newton_types::events::EventPosition;
+use newton_types::{B256, Bytes, QueueKey, abi};
 
 use crate::tree::TreeError;
 
@@ -85,6 +86,20 @@ pub enum StateError {
         /// What the chain says.
         chain: Box<abi::StateCommit>,
     },
+    /// Governance and a quorum replaced the state by a sealed snapshot, which this enclave cannot derive.
+    #[error(
+        "{position}: commit {} with root {} came from a sealed snapshot of {} bytes with hash {} at {da_ref}: this enclave \
+         cannot go on from its own state",
+        .snapshot.commit.sequenceNo, .snapshot.commit.newStateRoot, .snapshot.snapshotLength, .snapshot.snapshotHash
+    )]
+    SnapshotAdopted {
+        /// Where the chain said so.
+        position: EventPosition,
+        /// What was adopted.
+        snapshot: Box<abi::SealedSnapshot>,
+        /// Where its bytes can be had.
+        da_ref: Bytes,
+    },
     /// A prepared commit does not build upon the current tip any more.
     #[error("commit {got} does not follow commit {tip}")]
     NotNext {
@@ -137,6 +152,53 @@ pub enum StateError {
     /// Parameters that no window can be computed from.
     #[error("consensus parameters: {0}")]
     Parameters(String),
+    /// The next commit's rules are not implemented here.
+    #[error(
+        "rules version {version} is in force at boundary block {boundary}; this image implements versions up to {known}: \
+         start an image that implements it"
+    )]
+    Rules {
+        /// In force at the boundary.
+        version: u32,
+        /// The commit's boundary block.
+        boundary: u64,
+        /// Newest one implemented.
+        known: u32,
+    },
+    /// The leaves of that commit are not the newest ones any more.
+    #[error("the newest commit is {tip}, asked for the leaves of {asked}")]
+    SnapshotMoved {
+        /// Newest commit.
+        tip: u64,
+        /// Commit asked for.
+        asked: u64,
+    },
+    /// A snapshot's leaves give another root than the chain has.
+    #[error("snapshot of commit {sequence} has root {got}, the chain has {expected}")]
+    SnapshotRoot {
+        /// The commit.
+        sequence: u64,
+        /// Root on chain.
+        expected: B256,
+        /// Root of the leaves.
+        got: B256,
+    },
+    /// A leaf of a snapshot cannot be taken.
+    #[error("snapshot: leaf {} {reason}", .key.0)]
+    SnapshotLeaves {
+        /// Its key.
+        key: newton_types::LeafKey,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Bytes of a snapshot are not those asked for.
+    #[error("snapshot: content {hash} hashes to {got}")]
+    SnapshotContent {
+        /// Hash asked for.
+        hash: B256,
+        /// Hash of the bytes.
+        got: B256,
+    },
     /// The pending blocks do not build upon the finalized block of this snapshot; follow again.
     #[error("pending blocks start at {got}, the finalized head is {finalized}")]
     StalePending {
@@ -173,6 +235,10 @@ impl StateError {
                 | Self::WrongLength { .. }
                 | Self::NotNext { .. }
                 | Self::StalePending { .. }
+                | Self::SnapshotMoved { .. }
+                | Self::SnapshotRoot { .. }
+                | Self::SnapshotLeaves { .. }
+                | Self::SnapshotContent { .. }
         )
     }
 }

@@ -17,9 +17,11 @@ mod commit;
 mod compiled;
 mod content;
 mod error;
+mod import;
 mod queue;
 mod records;
 pub mod registry;
+mod retention;
 mod schedule;
 mod snapshot;
 mod store;
@@ -30,6 +32,7 @@ pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
 pub use compiled::MAX_COMPILED_BYTES;
 pub use error::StateError;
+pub use import::SnapshotLeaf;
 pub use queue::{
     EntryContext, EntryState, Outcome, QueueEntry, Role, Settled, Unavailable, Verdict,
 };

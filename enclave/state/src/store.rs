@@ -1,5 +1,6 @@
 //! The database of one chain: what it belongs to and how far it has come.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use newton_types::leaf::EMPTY_ROOT;
@@ -95,6 +96,7 @@ pub fn open_database(
 pub struct StateStore {
     pub(crate) db: Arc<Database>,
     pub(crate) config: Arc<ChainConfig>,
+    pub(crate) rules: RangeInclusive<u32>,
 }
 
 /// Which rows are kept, and how they are encoded. A state that was derived by other code lacks what this code asks for, so
@@ -157,7 +159,16 @@ impl StateStore {
         Ok(Self {
             db,
             config: Arc::new(config),
+            rules: 0..=u32::MAX,
         })
+    }
+
+    /// The rules versions that the caller implements. The first commit under another one is refused with
+    /// [`StateError::Rules`], whether it is to be made or replayed.
+    #[must_use]
+    pub fn implementing(mut self, rules: RangeInclusive<u32>) -> Self {
+        self.rules = rules;
+        self
     }
 
     /// What this state belongs to.

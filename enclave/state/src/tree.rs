@@ -122,6 +122,33 @@ pub fn stage_genesis<T: ReadableTable<&'static [u8], &'static [u8]>>(
     stage_unchecked(nodes, 0, &BTreeMap::new())
 }
 
+/// Computes a version that follows none, from all of its leaves: the one a snapshot begins with. The tree's form does not
+/// depend on its history, so its root is that of the same version made step by step.
+pub fn stage_alone<T: ReadableTable<&'static [u8], &'static [u8]>>(
+    nodes: &T,
+    version: u64,
+    leaves: &BTreeMap<LeafKey, B256>,
+) -> Result<StagedVersion, TreeError> {
+    if root(nodes, version)?.is_some() {
+        return Err(TreeError::VersionExists { version });
+    }
+    if let Some(parent) = version.checked_sub(1)
+        && root(nodes, parent)?.is_some()
+    {
+        return Err(TreeError::VersionExists { version: parent });
+    }
+    stage_unchecked(nodes, version, leaves)
+}
+
+/// Whether [`prune`] would remove anything.
+pub fn is_prunable(
+    stale: &impl ReadableTable<&'static [u8], ()>,
+    keep_from: u64,
+) -> Result<bool, TreeError> {
+    let end = nodes::stale_end(keep_from);
+    Ok(stale.range::<&[u8]>(..end.as_slice())?.next().is_some())
+}
+
 /// Computes the version that follows `parent` by setting each leaf to its value hash. Without leaves the new version
 /// has the parent's root; it is written all the same, because versions are contiguous.
 pub fn stage<T: ReadableTable<&'static [u8], &'static [u8]>>(

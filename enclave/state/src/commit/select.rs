@@ -1,6 +1,7 @@
 //! Which window is next and how much of the queue it drains.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use newton_types::events::EventPosition;
 use newton_types::{B256, DeltaEntry, LeafKey, QueueKey};
@@ -16,11 +17,12 @@ use crate::store::{self, Tip};
 use crate::tables::{HEADERS, LEAVES, META, QUEUE, ROWS};
 
 /// The next commit after `tip`. `committed_at`: where the chain confirmed it, if it did; a certificate that drops an
-/// entry counts for this commit if it came before.
+/// entry counts for this commit if it came before. `rules`: the rules versions that the caller implements.
 pub(super) fn select(
     txn: &ReadTransaction,
     tip: Tip,
     committed_at: Option<EventPosition>,
+    rules: &RangeInclusive<u32>,
 ) -> Result<Next, StateError> {
     let Some(finalized) = store::finalized(&txn.open_table(META)?)? else {
         return Ok(Next::Waiting(Waiting::NoBlock));
@@ -57,12 +59,21 @@ pub(super) fn select(
             }));
         }
         let boundary = last_block_until(&headers, first, finalized.number, end.timestamp)?;
+        let rules_version = registry.rules_version_at(boundary)?;
+        // Before anything is drained by rules that this code does not have: no root is split, this enclave stops.
+        if !rules.contains(&rules_version) {
+            return Err(StateError::Rules {
+                version: rules_version,
+                boundary,
+                known: *rules.end(),
+            });
+        }
         let mut selection = Selection {
             parent: tip,
             window_end: end.timestamp,
             boundary_block: boundary,
             boundary_timestamp: time_of(&headers, boundary)?,
-            rules_version: registry.rules_version_at(boundary)?,
+            rules_version,
             drained: Vec::new(),
             delta: Vec::new(),
             settled_bytes: 0,
