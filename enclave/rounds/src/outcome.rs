@@ -148,7 +148,7 @@ fn alone(
     }
     let replay = Arc::new(Replay::of(record, &bound));
     let http: Arc<dyn newton_evaluate::transcript::HttpFetcher> = replay.clone();
-    match record.evaluate(&bound.secrets, engine, source, &http) {
+    let judged = match record.evaluate(&bound.secrets, engine, source, &http) {
         Ok((ours, _)) => Ok(Judged {
             correct: ours.attestation == *claimed,
             ours: Some(ours),
@@ -169,7 +169,13 @@ fn alone(
         Err(ReexecuteError::Abstained(e)) => Err(JudgeError::Abstained(e)),
         Err(ReexecuteError::Unreadable(e)) => Err(e.into()),
         Err(ReexecuteError::Outputs(_)) => Err(JudgeError::Undecidable("outputs without a merge")),
+    }?;
+    if !judged.correct && replay.ambiguous() {
+        return Err(JudgeError::Undecidable(
+            "two components made the same request and got different answers",
+        ));
     }
+    Ok(judged)
 }
 
 /// Everything but results and transcripts follows from task and rows; where that differs, no re-execution is needed.

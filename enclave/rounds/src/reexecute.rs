@@ -1,7 +1,7 @@
 //! From a record to the attestation: the same code evaluates a task for the first time and for the last.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -257,54 +257,63 @@ pub fn reexecute(
     Ok(outcome)
 }
 
-/// Answers requests from a record, in its order, and nothing else.
+/// Answers requests from a record and nothing else, each exchange once. Components may run at once, so only the order of equal requests
+/// counts; whether each of them went through its exchanges in order is said by its transcript's hash.
 pub struct Replay {
-    left: Mutex<VecDeque<FullExchange>>,
+    left: Mutex<Vec<FullExchange>>,
     missed: AtomicBool,
+    ambiguous: bool,
 }
 
 impl Replay {
-    /// The exchanges of every data instance. Components run one after another in the task's order, so their exchanges do too.
+    /// The exchanges of every data instance.
     #[must_use]
     pub fn of(record: &Record, private: &Private) -> Self {
-        let exchanges = record
+        let lists: Vec<&Vec<FullExchange>> = record
             .data
             .iter()
             .filter_map(|data| private.exchanges.get(&data.instance_id))
-            .flatten()
-            .cloned();
+            .collect();
+        let differs = |(request, outcome): &FullExchange, others: &[FullExchange]| {
+            others.iter().any(|(r, o)| r == request && o != outcome)
+        };
+        let ambiguous = lists.iter().enumerate().any(|(at, list)| {
+            let later = &lists[at + 1..];
+            list.iter()
+                .any(|exchange| later.iter().any(|others| differs(exchange, others)))
+        });
         Self {
-            left: Mutex::new(exchanges.collect()),
+            left: Mutex::new(lists.into_iter().flatten().cloned().collect()),
             missed: AtomicBool::new(false),
+            ambiguous,
         }
     }
 
-    /// Whether something was asked that the record does not have at that place.
+    /// Whether something was asked that the record does not have.
     #[must_use]
     pub fn missed(&self) -> bool {
         self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Whether two data instances made the same request and got different answers: which of them is whose cannot be told here.
+    #[must_use]
+    pub const fn ambiguous(&self) -> bool {
+        self.ambiguous
     }
 }
 
 impl HttpFetcher for Replay {
     fn fetch(&self, request: &HttpRequest, max_body: u64) -> Result<HttpOutcome, FetchError> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        match left.front() {
-            Some((recorded, _)) if recorded == request => {}
-            _ => {
-                self.missed.store(true, Ordering::Relaxed);
-                return Err(FetchError::Unavailable {
-                    reason: "this request is not in the record".to_owned(),
-                });
-            }
-        }
-        let outcome = left.pop_front().map(|(_, outcome)| outcome);
-        match outcome {
-            Some(Ok(response)) if response.body.len() as u64 > max_body => {
-                Err(FetchError::TooLarge)
-            }
-            Some(outcome) => Ok(outcome),
-            None => Err(FetchError::absent()),
+        let Some(at) = left.iter().position(|(recorded, _)| recorded == request) else {
+            self.missed.store(true, Ordering::Relaxed);
+            return Err(FetchError::Unavailable {
+                reason: "this request is not in the record".to_owned(),
+            });
+        };
+        match left.remove(at).1 {
+            Ok(response) if response.body.len() as u64 > max_body => Err(FetchError::TooLarge),
+            outcome => Ok(outcome),
         }
     }
 }
@@ -314,4 +323,97 @@ fn lost(what: &str) -> ReexecuteError {
         reason: format!("an evaluation without the {what} of one of its components"),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use newton_types::{Address, Bytes};
+
+    use crate::record::{DataPart, PolicyPart, RECORD_VERSION};
+
+    fn record(instances: &[u8]) -> Record {
+        let part = |n: &u8| DataPart {
+            client: Address::ZERO,
+            instance_id: B256::repeat_byte(*n),
+            template_id: B256::ZERO,
+            wasm_hash: B256::ZERO,
+            params_schema_hash: ABSENT,
+            secrets_schema_hash: ABSENT,
+            params: Bytes::new(),
+            expire_after: 1,
+            secrets_leaf_hash: ABSENT,
+            transcript: None,
+        };
+        Record {
+            version: RECORD_VERSION,
+            chain_id: 1,
+            task_manager: Address::ZERO,
+            task_id: B256::ZERO,
+            task: Bytes::new(),
+            intent: Bytes::new(),
+            wasm_args: Bytes::new(),
+            intent_signature: None,
+            policy: PolicyPart {
+                client: Address::ZERO,
+                template_id: B256::ZERO,
+                rego_hash: B256::ZERO,
+                params_schema_hash: ABSENT,
+                entrypoint: "p.allow".to_owned(),
+                data_template_refs: Vec::new(),
+                params: Bytes::new(),
+                expire_after: 1,
+            },
+            data: instances.iter().map(part).collect(),
+            outputs: None,
+            operator_set: None,
+            attestation: Bytes::new(),
+        }
+    }
+
+    fn exchange(path: &str, answer: &str) -> FullExchange {
+        let request = HttpRequest {
+            url: format!("https://a.example/{path}"),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            body: None,
+        };
+        (request, Err(answer.to_owned()))
+    }
+
+    fn replay(lists: &[(u8, Vec<FullExchange>)]) -> Replay {
+        let instances: Vec<u8> = lists.iter().map(|(n, _)| *n).collect();
+        let private = Private {
+            exchanges: lists
+                .iter()
+                .map(|(n, list)| (B256::repeat_byte(*n), list.clone()))
+                .collect(),
+            ..Private::default()
+        };
+        Replay::of(&record(&instances), &private)
+    }
+
+    #[test]
+    fn components_that_run_at_once_find_their_exchanges() {
+        let replay = replay(&[
+            (1, vec![exchange("a", "1"), exchange("a", "2")]),
+            (2, vec![exchange("b", "3")]),
+        ]);
+        assert!(!replay.ambiguous());
+        let ask = |path| replay.fetch(&exchange(path, "").0, 100);
+        assert_eq!(ask("b"), Ok(Err("3".to_owned())));
+        assert_eq!(ask("a"), Ok(Err("1".to_owned())));
+        assert_eq!(ask("a"), Ok(Err("2".to_owned())));
+        assert!(!replay.missed());
+        assert!(ask("a").is_err() && replay.missed());
+    }
+
+    #[test]
+    fn equal_requests_of_two_instances_with_different_answers_are_told() {
+        let same = replay(&[(1, vec![exchange("a", "1")]), (2, vec![exchange("a", "1")])]);
+        assert!(!same.ambiguous());
+        let other = replay(&[(1, vec![exchange("a", "1")]), (2, vec![exchange("a", "2")])]);
+        assert!(other.ambiguous());
+    }
 }

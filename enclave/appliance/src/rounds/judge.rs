@@ -78,7 +78,15 @@ pub(crate) async fn outcome(app: &Arc<Appliance>, query: OutcomeQuery) -> Result
     let running = running(app)?;
     let engine = engine(&running, query.chain_id)?;
     let app = app.clone();
+    let permit = running.simulations.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| {
+        RpcError::new(
+            ErrorName::Overloaded,
+            "as much as may run at once beside tasks is running, try again",
+        )
+    })?;
     blocking(move || {
+        let _permit = permit;
         let snapshot = engine.snapshot().map_err(|e| state(&e))?;
         engine
             .standing(&snapshot)
@@ -150,7 +158,8 @@ fn evaluation(
         }
     }
     let source = SnapshotBytes::new(&question.snapshot, None);
-    let workers = running.workers.as_ref();
+    // Work for others must not take the workers of tasks.
+    let workers = running.pools.simulations.as_ref();
     let judged = newton_rounds::judge(&record, claimed, &private, workers, &source)
         .map_err(|e| undecided(&e))?;
     Ok(abi::ResultOutcome {
