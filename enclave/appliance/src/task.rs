@@ -62,7 +62,9 @@ pub async fn evaluate_and_sign(
     let work = blocking(move || {
         let started = Instant::now();
         let question = Question::new(&app, &running, &engine, query.task_id)?;
-        let mut answer = question.answer(query)?;
+        let answer = question.answer(query);
+        app.metrics.evaluations.observe(started.elapsed());
+        let mut answer = answer?;
         // For the caller's figures only; nothing signed depends on it.
         answer["evaluation_us"] = json!(started.elapsed().as_micros() as u64);
         Ok(answer)

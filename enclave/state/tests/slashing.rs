@@ -4,9 +4,9 @@
 mod common;
 
 use common::{Chain, Disk, GENESIS_TIME, open, parameters};
-use newton_state::StateError;
+use newton_state::{CatchUp, Next, SnapshotLeaf, StateError};
 use newton_types::events::RegistryEvent;
-use newton_types::{Address, B256, abi};
+use newton_types::{Address, B256, LeafKey, abi, keccak256};
 
 const FIRST: Address = Address::repeat_byte(1);
 const SECOND: Address = Address::repeat_byte(2);
@@ -101,7 +101,7 @@ fn sets_follow_when_they_are_reweighed() {
 }
 
 #[test]
-fn an_adopted_snapshot_stops_the_enclave_and_leaves_what_it_had() {
+fn an_adopted_snapshot_stops_replay_until_its_leaves_are_imported() {
     let mut chain = Chain::new(parameters());
     chain.push(
         GENESIS_TIME + 1,
@@ -109,12 +109,25 @@ fn an_adopted_snapshot_stops_the_enclave_and_leaves_what_it_had() {
     );
     let store = open(&Disk::new());
     store.apply_finalized(&chain.blocks).unwrap();
-    let before = store.snapshot(None).unwrap().finalized().copied();
 
+    let content = b"what the snapshot restores";
+    let leaf = SnapshotLeaf {
+        key: LeafKey(B256::repeat_byte(4)),
+        value_hash: keccak256(content),
+    };
+    let root = keccak256(
+        [
+            b"JMT::LeafNode",
+            leaf.key.0.as_slice(),
+            leaf.value_hash.as_slice(),
+        ]
+        .concat(),
+    );
     let snapshot = abi::SealedSnapshot {
         commit: abi::StateCommit {
             sequenceNo: 1,
-            newStateRoot: B256::repeat_byte(7),
+            newStateRoot: root,
+            boundaryBlock: chain.blocks.last().unwrap().header.number,
             ..Default::default()
         },
         snapshotHash: B256::repeat_byte(8),
@@ -132,15 +145,33 @@ fn an_adopted_snapshot_stops_the_enclave_and_leaves_what_it_had() {
         .pending(&chain.blocks[chain.blocks.len() - 1..])
         .unwrap();
     assert!(pending.is_some_and(|p| p.commits().is_empty()));
+    store.apply_finalized(&chain.blocks).unwrap();
+    // Nothing new is derived, and trying again does not help.
+    assert!(matches!(store.select().unwrap(), Next::Behind { .. }));
     for _ in 0..2 {
-        match store.apply_finalized(&chain.blocks) {
-            Err(StateError::SnapshotAdopted {
-                snapshot: got,
-                da_ref,
-                ..
-            }) => assert_eq!((*got, da_ref), (snapshot.clone(), vec![12].into())),
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(store.snapshot(None).unwrap().finalized().copied(), before);
+        let error = store.catch_up().unwrap_err();
+        assert!(error.is_fatal());
+        let StateError::SnapshotAdopted {
+            snapshot, da_ref, ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!(snapshot.snapshotHash, B256::repeat_byte(8));
+        assert_eq!(da_ref, vec![12]);
     }
+    // Other leaves are not what was adopted.
+    store.import_content(leaf.value_hash, content).unwrap();
+    let other = SnapshotLeaf {
+        key: LeafKey(B256::repeat_byte(5)),
+        ..leaf
+    };
+    let error = store.import(1, &[other]).unwrap_err();
+    assert!(matches!(error, StateError::SnapshotRoot { .. }), "{error}");
+    assert!(store.catch_up().is_err());
+
+    let tip = store.import(1, &[leaf]).unwrap();
+    assert_eq!((tip.sequence, tip.root), (1, root));
+    assert!(matches!(store.catch_up(), Ok(CatchUp::UpToDate(at)) if at == tip));
+    assert_eq!(store.commit(1).unwrap(), Some(snapshot.commit));
 }

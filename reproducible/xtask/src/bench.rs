@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements that hold ratios, each a program of its own, built optimised.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,8 @@ use crate::setup::Setup;
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Subject {
+    /// Evaluation: latency, throughput, ratios to the engines (design 4.9)
+    Evaluate,
     /// Page store, state tree, full windows: ratios to plain redb and bare `jmt` (design 10)
     State,
 }
@@ -27,6 +30,15 @@ pub fn run(setup: &Setup, subject: Subject, json: bool) -> Result<()> {
             std::fs::create_dir_all(&folder).context("target/bench")?;
             let arguments = vec!["--dir".into(), folder.into()];
             program(setup, "newton-bench-state", arguments, json)
+        }
+        Subject::Evaluate => {
+            let mut arguments = Vec::new();
+            match javascript(setup) {
+                Ok(path) => arguments.extend(["--large".into(), path.into()]),
+                // Without Node there is everything but this one.
+                Err(error) => eprintln!("no JavaScript component is measured: {error:#}"),
+            }
+            program(setup, "newton-bench-evaluate", arguments, json)
         }
     }
 }
@@ -67,4 +79,28 @@ pub(crate) fn released(
     run.args(arguments)
         .status()
         .context("cargo could not be started")
+}
+
+/// The example component in JavaScript, built into the target folder.
+fn javascript(setup: &Setup) -> Result<PathBuf> {
+    let project = setup.project();
+    let tools = setup.component_tools()?;
+    let folder = project.path("target/bench");
+    std::fs::create_dir_all(&folder).context("target/bench")?;
+    let out = folder.join("price-feed.wasm");
+    if out.exists() {
+        return Ok(out);
+    }
+    let source = project.path("tests/examples/price-feed/component/price-feed.js");
+    let wit = project.path("tests/examples/spend-limit/component/wit/newton-provider.wit");
+    let output = tools
+        .javascript(&source, &wit, &out)
+        .output()
+        .context("node could not be started")?;
+    ensure!(
+        output.status.success(),
+        "the component does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(out)
 }

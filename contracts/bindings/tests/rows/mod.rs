@@ -13,8 +13,8 @@ use alloy_primitives::{B256, b256};
 use alloy_sol_types::SolEvent;
 use newton_chain::{Follower, HttpTransport, RpcChainView, UnverifiedRpc};
 use newton_http::{DialClass, HttpClient, TcpDialer};
-use newton_state::{ChainConfig, StateError, StateStore};
-use newton_types::events::{Block, RegistryEvent};
+use newton_state::{ChainConfig, StateStore};
+use newton_types::events::Block;
 use newton_types::manifest::{Consensus, ConsensusManifest, Contracts, Development, ShareHolders};
 use redb::{Database, backends::InMemoryBackend};
 
@@ -89,7 +89,7 @@ impl Replay {
         world.chain.mine(4).await;
         loop {
             let step = self.follower.finalized().await.unwrap();
-            self.apply(&step.blocks);
+            self.store.apply_finalized(&step.blocks).unwrap();
             self.follower.delivered(&step);
             self.blocks.extend(step.blocks.iter().cloned());
             if step.is_complete() {
@@ -105,27 +105,6 @@ impl Replay {
         network::images_and_keys(world, &registry, &self.blocks).await;
         network::commits(world, &registry, &self.blocks, &logs).await;
         roles::compare(world, &logs).await;
-    }
-}
-
-impl Replay {
-    /// An enclave stops where a snapshot was adopted. The rows of everything else follow nevertheless.
-    fn apply(&self, blocks: &[Block]) {
-        let adopted = |e: &newton_types::events::ChainEvent| {
-            matches!(e.event, RegistryEvent::SnapshotAdopted { .. })
-        };
-        let mut rest = blocks.to_vec();
-        if blocks.iter().flat_map(|b| &b.events).any(adopted) {
-            let error = self.store.apply_finalized(blocks).unwrap_err();
-            assert!(
-                matches!(error, StateError::SnapshotAdopted { .. }),
-                "{error}"
-            );
-            for block in &mut rest {
-                block.events.retain(|e| !adopted(e));
-            }
-        }
-        self.store.apply_finalized(&rest).unwrap();
     }
 }
 
