@@ -73,12 +73,14 @@ fn bytes_of(i: u64) -> Vec<u8> {
     content(i, 20 + i as usize)
 }
 
-/// Some blocks, verdicts and commits, each a redb transaction; after each what is seen, and how much was written until then.
-fn history(device: &MemoryDevice) -> (Vec<Operation>, Vec<(usize, String)>) {
+/// Some blocks, verdicts and commits, each a redb transaction: the file before them, what was written, and after each what is
+/// seen and how much was written until then.
+fn history(device: &MemoryDevice) -> (Vec<u8>, Vec<Operation>, Vec<(usize, String)>) {
     let mut chain = Chain::new(parameters());
     let store = open(device);
     let mut log = Vec::new();
     let mut states = vec![(0, seen(&store))];
+    let stable = device.bytes();
     device.record();
     let mut note = |store: &StateStore| {
         log.extend(device.recorded());
@@ -110,7 +112,7 @@ fn history(device: &MemoryDevice) -> (Vec<Operation>, Vec<(usize, String)>) {
         }
     }
     assert!(store.tip().unwrap().sequence >= 2);
-    (log, states)
+    (stable, log, states)
 }
 
 fn slot_of(operation: &Operation) -> Option<u64> {
@@ -177,9 +179,10 @@ fn crashes(
             }
         } else {
             let (before, depends_on) = check(stable.clone());
+            let both: Vec<_> = slots.intersection(&depends_on).collect();
             assert!(
-                slots.is_disjoint(&depends_on),
-                "a slot in flight is one the file is read from"
+                both.is_empty(),
+                "operation {at}: slots {both:?} are in flight, and read of the file before them"
             );
             for write in &writes {
                 if let Operation::SetLen { slots } = write {
@@ -206,9 +209,7 @@ fn crashes(
 #[test]
 fn every_crash_of_small_commits_and_of_their_recovery() {
     let device = MemoryDevice::default();
-    open(&device);
-    let stable = device.bytes();
-    let (log, states) = history(&device);
+    let (stable, log, states) = history(&device);
     let allowed = |at: usize| {
         let acknowledged = states.iter().rposition(|(end, _)| *end <= at).unwrap();
         let in_flight = (acknowledged + 1).min(states.len() - 1);

@@ -66,7 +66,7 @@ fn events() {
         artifactHash: B256::repeat_byte(3),
         byteLength: 5,
     };
-    let mut log = |contract: u8, name: &str, event: alloy_sol_types::private::LogData| {
+    let log = |contract: u8, name: &str, event: alloy_sol_types::private::LogData| {
         let mut bytes = vec![contract, event.topics().len() as u8];
         for topic in event.topics() {
             bytes.extend_from_slice(topic.as_slice());
@@ -77,7 +77,7 @@ fn events() {
     let template = abi::IPolicyRegistry::PolicyTemplateRegistered {
         policyTemplateId: B256::repeat_byte(1),
         author: Address::repeat_byte(2),
-        rego: artifact.clone(),
+        rego: artifact,
         paramsSchema: abi::ArtifactRef {
             artifactHash: ABSENT,
             byteLength: 0,

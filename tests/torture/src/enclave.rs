@@ -235,7 +235,7 @@ impl Enclave {
 
     /// The bytes, or why everybody rejects them, or why this enclave abstains. Reference and certificate are judged first,
     /// whether the bytes are here or not: else the verdict would depend on what else this enclave has seen.
-    #[allow(clippy::type_complete)] // three outcomes, named above
+    #[allow(clippy::type_complexity)] // three outcomes, named above
     fn verdict(
         &self,
         entry: &QueueEntry,

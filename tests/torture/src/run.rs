@@ -223,9 +223,7 @@ impl Run {
             return;
         };
         let honest = !self.host.disk().broken;
-        if honest && (tip.sequence, next) < self.acknowledged
-            || honest && next < self.acknowledged.1
-        {
+        if honest && (tip.sequence < self.acknowledged.0 || next < self.acknowledged.1) {
             self.wrong(format!(
                 "acknowledged commit {} and block {}, found {} and {next}",
                 self.acknowledged.0, self.acknowledged.1, tip.sequence

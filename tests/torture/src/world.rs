@@ -32,7 +32,9 @@ pub struct Content {
 impl Content {
     /// The content check of these runs; a pure function of the bytes, as the real ones are. (Parsing Rego and WASM is tested
     /// where it is done.)
-    #[must_use]
+    ///
+    /// # Errors
+    /// The reason for which everybody rejects it.
     pub fn judge(bytes: &[u8]) -> Result<(), String> {
         match bytes.first() {
             Some(b'!') => Err("it begins with an exclamation mark".into()),
