@@ -4,10 +4,9 @@ pragma solidity ^0.8.28;
 import {AttestationRows} from "./base/AttestationRows.sol";
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
 import {AttestationEvidence, IChallengeVerifier, ISignerHistory, SecretsProof} from "./interfaces/IChallenges.sol";
+import {IEnclaveVersionRegistry} from "./interfaces/IGovernance.sol";
 import {
     Certificate,
-    ConsensusParameters,
-    IEnclaveVersionRegistry,
     IPolicyDataRegistry,
     IPolicyRegistry,
     IStateCommitRegistry,
@@ -15,12 +14,13 @@ import {
     PolicyAttestation,
     StateCommit,
     Task,
-    TaskResponse
+    TaskRecord
 } from "./interfaces/INewton.sol";
 import {IResultVerifier} from "./interfaces/IResultVerifier.sol";
 import {ISlasher} from "./interfaces/ISlasher.sol";
 import {ChainBlock} from "./libraries/ChainBlock.sol";
 import {ChallengeLib} from "./libraries/ChallengeLib.sol";
+import {Digests} from "./libraries/Digests.sol";
 
 /// @notice Challenges: anyone may show what operators signed; what is wrong by task, rows or re-execution costs each of its
 /// signers a tenth of its weight, once.
@@ -154,15 +154,15 @@ contract ChallengeVerifier is NewtonUpgradeable, AttestationRows, IChallengeVeri
         Task calldata task = evidence.task;
         PolicyAttestation calldata attestation = evidence.attestation;
         if (other.taskId != attestation.taskId) revert DifferentTasks(attestation.taskId, other.taskId);
-        _requireTask(task, attestation.taskId);
-        bytes32 digest = TASKS.attestationDigest(attestation);
-        bytes32 otherDigest = TASKS.attestationDigest(other);
+        bytes32 digest = Digests.attestationDigest(address(TASKS), attestation);
+        bytes32 otherDigest = Digests.attestationDigest(address(TASKS), other);
         // The offence is the second signature: it is enough that one of the two can still be challenged.
-        uint64 last = _lastBlock(task, attestation, digest);
-        uint64 otherLast = _lastBlock(task, other, otherDigest);
+        TaskRecord memory record = _record(task, attestation.taskId);
+        uint64 last = _lastBlock(record, task, attestation, digest);
+        uint64 otherLast = _lastBlock(record, task, other, otherDigest);
         _requireInTime(otherLast > last ? otherLast : last);
-        uint256 signers = HISTORY.verifySigners(digest, evidence.certificate);
-        HISTORY.verifySigners(otherDigest, otherCertificate);
+        uint256 signers = _signers(record, digest, evidence.certificate);
+        _signers(record, otherDigest, otherCertificate);
         if (digest == otherDigest) return _taskUnsuccessful(attestation.taskId);
         Accusation memory accusation = Accusation({
             class: ChallengeLib.EQUIVOCATION,
@@ -221,42 +221,62 @@ contract ChallengeVerifier is NewtonUpgradeable, AttestationRows, IChallengeVeri
         view
         returns (uint64)
     {
-        _requireTask(task, attestation.taskId);
-        return _lastBlock(task, attestation, TASKS.attestationDigest(attestation));
+        TaskRecord memory record = _record(task, attestation.taskId);
+        return _lastBlock(record, task, attestation, Digests.attestationDigest(address(TASKS), attestation));
     }
 
     /// @dev Checks that an attestation is about a task of this chain, can still be challenged, and was signed.
     function _admit(AttestationEvidence calldata evidence) private view returns (bytes32 digest, uint256 signers) {
         PolicyAttestation calldata attestation = evidence.attestation;
-        _requireTask(evidence.task, attestation.taskId);
-        digest = TASKS.attestationDigest(attestation);
-        _requireInTime(_lastBlock(evidence.task, attestation, digest));
-        signers = HISTORY.verifySigners(digest, evidence.certificate);
+        digest = Digests.attestationDigest(address(TASKS), attestation);
+        TaskRecord memory record = _record(evidence.task, attestation.taskId);
+        _requireInTime(_lastBlock(record, evidence.task, attestation, digest));
+        signers = _signers(record, digest, evidence.certificate);
     }
 
-    function _requireTask(Task calldata task, bytes32 taskId) private view {
-        bytes32 stored = TASKS.taskHashes(taskId);
+    /// @dev What the task manager keeps of a task, once the one that was brought is that task.
+    function _record(Task calldata task, bytes32 taskId) private view returns (TaskRecord memory record) {
+        record = TASKS.taskRecord(taskId);
         // A task of a reorganised block is none: what was signed for it is nobody's fault.
-        if (stored == 0) revert ITaskManager.UnknownTask(taskId);
+        if (record.taskHash == 0) revert ITaskManager.UnknownTask(taskId);
         bytes32 got = keccak256(abi.encode(task));
-        if (got != stored) revert ITaskManager.TaskMismatch("task", stored, got);
+        if (got != record.taskHash) revert ITaskManager.TaskMismatch("task", record.taskHash, got);
     }
 
-    /// @dev A stored response is public from its block on. One that is not can be held back and used until it expires, as
-    /// its signers say, or stored until the response window ends: the challenge window opens no earlier.
-    function _lastBlock(Task calldata task, PolicyAttestation calldata attestation, bytes32 digest)
+    /// @dev Number of signers, once it is certain that they signed: by the task manager, which stored this very answer by
+    /// them, or by their signature.
+    function _signers(TaskRecord memory record, bytes32 digest, Certificate calldata certificate)
         private
         view
-        returns (uint64)
+        returns (uint256 signers)
     {
-        ConsensusParameters memory rules = COMMITS.parameters();
-        TaskResponse memory response = TASKS.responses(attestation.taskId);
-        uint256 from = response.respondedAt;
-        if (response.digest != digest) {
-            from = uint256(task.referenceBlock) + rules.responseWindow;
+        if (
+            record.respondedAt == 0 || !record.signersKept || record.digest != digest
+                || record.setId != certificate.setId || record.nonSignerBitmap != certificate.nonSignerBitmap
+        ) return HISTORY.verifySigners(digest, certificate);
+        signers = HISTORY.memberCount(record.setId);
+        // Who did not sign was a member, or the answer would not have been stored.
+        for (uint256 absent = record.nonSignerBitmap; absent != 0; absent &= absent - 1) {
+            --signers;
+        }
+    }
+
+    /// @dev How long an attestation can be challenged. A stored response is public from its
+    /// block on. One that is not can be held back and used until it expires, as its signers say, or stored until the
+    /// response window ends: the challenge window opens no earlier.
+    function _lastBlock(
+        TaskRecord memory record,
+        Task calldata task,
+        PolicyAttestation calldata attestation,
+        bytes32 digest
+    ) private view returns (uint64) {
+        (uint64 responseWindow, uint64 challengeWindow) = COMMITS.challengeRules();
+        uint256 from = record.respondedAt;
+        if (from == 0 || record.digest != digest) {
+            from = uint256(task.referenceBlock) + responseWindow;
             if (attestation.expirationBlock > from) from = attestation.expirationBlock;
         }
-        uint256 last = from + rules.challengeWindow;
+        uint256 last = from + challengeWindow;
         // forge-lint: disable-next-line(unsafe-typecast)
         return last > type(uint64).max ? type(uint64).max : uint64(last);
     }
@@ -324,10 +344,10 @@ contract ChallengeVerifier is NewtonUpgradeable, AttestationRows, IChallengeVeri
             if (_isSet(certificate.nonSignerBitmap, index)) continue;
             // Signers are members, and there are no more than 256 of them.
             // forge-lint: disable-next-line(unsafe-typecast)
-            (address operator, bytes32 key, bytes32 image) = HISTORY.memberAt(certificate.setId, uint8(index));
+            (address operator, bytes32 key) = HISTORY.memberAt(certificate.setId, uint8(index));
             if (operator == address(0)) continue;
             --left;
-            if (!_isGuilty(accusation, other, index, key, image)) continue;
+            if (!_isGuilty(accusation, other, index, key)) continue;
             guilty = true;
             if (paid[operator] && paidOther[operator]) continue;
             if (!SLASHER.isSlashable(operator)) {
@@ -350,22 +370,20 @@ contract ChallengeVerifier is NewtonUpgradeable, AttestationRows, IChallengeVeri
     }
 
     /// @dev Whether a signer of the first digest is guilty of the class.
-    function _isGuilty(
-        Accusation memory accusation,
-        Certificate calldata other,
-        uint256 index,
-        bytes32 key,
-        bytes32 image
-    ) private view returns (bool) {
+    function _isGuilty(Accusation memory accusation, Certificate calldata other, uint256 index, bytes32 key)
+        private
+        view
+        returns (bool)
+    {
         if (accusation.class == ChallengeLib.VERSION_NOT_ACTIVE) {
-            return !VERSIONS.wasActiveAt(image, accusation.referenceBlock);
+            return !VERSIONS.wasActiveAt(HISTORY.imageOf(key), accusation.referenceBlock);
         }
         if (accusation.class == ChallengeLib.EQUIVOCATION) {
             // A key keeps its index. Another key of the same operator is another boot, which does not know what the former
             // one signed.
             if (_isSet(other.nonSignerBitmap, index)) return false;
             // forge-lint: disable-next-line(unsafe-typecast)
-            (, bytes32 otherKey,) = HISTORY.memberAt(other.setId, uint8(index));
+            (, bytes32 otherKey) = HISTORY.memberAt(other.setId, uint8(index));
             return otherKey == key;
         }
         return true;

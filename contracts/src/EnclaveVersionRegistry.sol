@@ -2,7 +2,8 @@
 pragma solidity ^0.8.28;
 
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
-import {EnclaveVersion, IEnclaveVersionRegistry, IOperatorRegistry} from "./interfaces/INewton.sol";
+import {EnclaveVersion, IEnclaveVersionRegistry} from "./interfaces/IGovernance.sol";
+import {IOperatorRegistry} from "./interfaces/INewton.sol";
 import {ChainBlock} from "./libraries/ChainBlock.sol";
 
 /// @notice Governance's whitelist: enclave images by PCR0, configurations, and the rules version by block.

@@ -5,11 +5,11 @@ import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {OperatorSets} from "./base/OperatorSets.sol";
 import {PausableByRole} from "./base/PausableByRole.sol";
+import {IEnclaveVersionRegistry} from "./interfaces/IGovernance.sol";
 import {
     Certificate,
     EnclaveAdmission,
     ICertificateVerifier,
-    IEnclaveVersionRegistry,
     IOperatorRegistry,
     IStateCommitRegistry,
     Operator,
@@ -46,6 +46,8 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
 
     mapping(address operator => uint96) private _allowed;
     mapping(bytes32 digest => uint64) private _approvedAt;
+    /// @dev Block of an exit's request.
+    mapping(address operator => uint64) private _exitRequestedAt;
 
     constructor(IEnclaveVersionRegistry versions, IStateCommitRegistry commits, address challenges)
         EIP712("Newton Enclave Admission", "1")
@@ -140,12 +142,24 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     }
 
     /// @inheritdoc IOperatorRegistry
+    function reweigh(address[] calldata operators_, bytes calldata currentAggregateKey) external {
+        bytes memory aggregate = _openAggregate(currentAggregateKey);
+        uint64 setId = _nextSetId();
+        for (uint256 i = 0; i < operators_.length; ++i) {
+            _reweigh(operators_[i], setId);
+        }
+        if (operators_.length == 0) revert NoOperatorsNamed();
+        _closeSet(setId, aggregate);
+    }
+
+    /// @inheritdoc IOperatorRegistry
     function requestExit(bytes calldata blsPublicKey, bytes calldata currentAggregateKey) external {
         MemberState storage operator = _registered(msg.sender);
         if (operator.exitAt != 0) revert OperatorExiting(msg.sender);
         _registeredWeight -= _allowed[msg.sender];
         uint64 exitAt = uint64(block.timestamp) + _exitDelay;
         operator.exitAt = SafeCast.toUint48(exitAt);
+        _exitRequestedAt[msg.sender] = ChainBlock.number();
         emit ExitRequested(msg.sender, exitAt);
         if (_members[msg.sender].member) _removeOne(msg.sender, EXITED, blsPublicKey, currentAggregateKey);
     }
@@ -155,7 +169,11 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         uint64 exitAt = _registered(msg.sender).exitAt;
         if (exitAt == 0) revert ExitNotRequested(msg.sender);
         if (block.timestamp < exitAt) revert ExitDelayNotOver(exitAt, uint64(block.timestamp));
+        // Whatever the delay: not before the last attestation it can have signed is out of reach of challenges.
+        (uint64 last, uint64 number) = (liableThrough(msg.sender), ChainBlock.number());
+        if (number <= last) revert StillChallengeable(last, number);
         delete _members[msg.sender];
+        delete _exitRequestedAt[msg.sender];
         emit ExitCompleted(msg.sender);
     }
 
@@ -177,11 +195,11 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         _allowed[operator] = allowed - ofAllowed;
         emit OperatorAllowed(operator, allowed - ofAllowed);
 
-        uint96 weight = _members[operator].weight;
+        MemberState storage row = _members[operator];
+        uint96 weight = row.weight;
         slashed = ChallengeLib.share(weight, percent);
-        weight -= slashed;
-        (uint64 setId, uint96 totalWeight) = _lowerWeight(operator, weight);
-        emit OperatorSlashed(operator, setId, slashed, weight, totalWeight);
+        row.weight = weight - slashed;
+        emit OperatorSlashed(operator, slashed, weight - slashed);
     }
 
     /// @inheritdoc ISlasher
@@ -230,6 +248,12 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     }
 
     /// @inheritdoc IOperatorRegistry
+    function liableThrough(address operator) public view returns (uint64) {
+        uint64 requestedAt = _exitRequestedAt[operator];
+        return requestedAt == 0 ? 0 : requestedAt + COMMITS.liabilityBlocks();
+    }
+
+    /// @inheritdoc IOperatorRegistry
     function exitDelay() external view returns (uint64) {
         return _exitDelay;
     }
@@ -247,7 +271,8 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     /// @inheritdoc ISlasher
     function isSlashable(address operator) public view returns (bool) {
         MemberState storage row = _members[operator];
-        return row.blsKeyHash != 0 && (row.weight != 0 || _allowed[operator] != 0);
+        // A row without a key has neither block nor weight.
+        return row.admittedAt != 0 && (row.weight != 0 || _allowed[operator] != 0);
     }
 
     /// @inheritdoc IOperatorRegistry
@@ -276,15 +301,22 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
         if (weight == 0) revert OperatorNotAllowed(operator);
         _checkAdmission(blsPublicKey, admission, document);
         (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge) = COMMITS.certificateRules();
+        bytes32 digest = admissionDigest(admission);
+        bytes32 possession = keccak256(abi.encode(operator, block.chainid, address(this), admission.blsKeyHash));
         bool viaCertificate = certificate.signature.length != 0;
         if (viaCertificate) {
-            _verifyCertificate(admissionDigest(admission), certificate, quorumBps, minSigners, maxSetAge);
+            (bytes memory key,) = _quorumKey(certificate, quorumBps, minSigners, maxSetAge);
+            bytes memory signature = certificate.signature;
+            if (!BlsVerifier.verifyBoth(digest, key, signature, possession, blsPublicKey, proofOfPossession)) {
+                // Which of the two it was.
+                if (!BlsVerifier.verify(digest, key, signature)) revert InvalidSignature(digest);
+                revert InvalidProofOfPossession(operator);
+            }
         } else {
-            _consumeApproval(admissionDigest(admission), minSigners);
-        }
-        bytes32 message = keccak256(abi.encode(operator, block.chainid, address(this), admission.blsKeyHash));
-        if (!BlsVerifier.verifyPossession(message, blsPublicKey, proofOfPossession)) {
-            revert InvalidProofOfPossession(operator);
+            _consumeApproval(digest, minSigners);
+            if (!BlsVerifier.verifyPossession(possession, blsPublicKey, proofOfPossession)) {
+                revert InvalidProofOfPossession(operator);
+            }
         }
 
         bytes memory aggregate = _openAggregate(currentAggregateKey);
@@ -353,7 +385,7 @@ contract OperatorRegistry is PausableByRole, OperatorSets, EIP712, IOperatorRegi
     /// @dev True for operators whose allowed weight is part of _registeredWeight.
     function _isCounted(address operator) private view returns (bool) {
         MemberState storage row = _members[operator];
-        return row.blsKeyHash != 0 && row.exitAt == 0;
+        return row.admittedAt != 0 && row.exitAt == 0;
     }
 
     function _registered(address operator) private view returns (MemberState storage row) {

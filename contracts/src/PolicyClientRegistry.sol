@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
-import {IPolicyClientRegistry} from "./interfaces/INewton.sol";
+import {IPolicyClientRegistry} from "./interfaces/IGovernance.sol";
 
 /// @notice Who may act for a client: its owner and the deployers that one delegates to.
 contract PolicyClientRegistry is NewtonUpgradeable, IPolicyClientRegistry {

@@ -3,9 +3,9 @@ pragma solidity ^0.8.28;
 
 import {AllowlistGuard} from "./base/AllowlistGuard.sol";
 import {PausableByRole} from "./base/PausableByRole.sol";
+import {IPolicyClientRegistry} from "./interfaces/IGovernance.sol";
 import {
     ArtifactRef,
-    IPolicyClientRegistry,
     IPolicyDataRegistry,
     IStateCommitRegistry,
     PolicyDataInstance,

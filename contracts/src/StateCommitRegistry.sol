@@ -3,14 +3,15 @@ pragma solidity ^0.8.28;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {NewtonUpgradeable} from "./base/NewtonUpgradeable.sol";
+import {IEnclaveVersionRegistry} from "./interfaces/IGovernance.sol";
 import {
     Certificate,
     CommitRecord,
     ConsensusParameters,
     ICertificateVerifier,
-    IEnclaveVersionRegistry,
     IStateCommitRegistry,
     LeafProof,
+    SealedSnapshot,
     SkipUnavailable,
     StateCommit
 } from "./interfaces/INewton.sol";
@@ -41,9 +42,10 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     /// @dev Those parameters that nearly every call asks for, once more and in one word. nextFrom is when _next takes over
     /// from _current and _nextRules from _rules; zero: it does not.
     struct Rules {
-        uint64 nextFrom;
-        uint64 maxSetAge;
-        uint64 responseWindow;
+        uint48 nextFrom;
+        uint48 maxSetAge;
+        uint48 responseWindow;
+        uint48 challengeWindow;
         uint32 maxArtifactBytes;
         uint16 quorumBps;
         uint16 minSigners;
@@ -56,10 +58,22 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         uint64 through;
     }
 
+    /// @dev What never changes, and the greatest values that these parameters ever had: one word. They only rise, so what
+    /// was signed under former parameters is covered, and instances keep the life they were deployed with.
+    struct Bounds {
+        uint64 deploymentBlock;
+        uint48 snapshotTimelock;
+        uint48 setAge;
+        uint48 life; // of an attestation: until it expires or can no longer be answered with
+        uint48 challengeWindow;
+    }
+
     /// @notice Least quorum: stands for two thirds of the weight.
     uint16 private constant MIN_QUORUM_BPS = 6667;
     uint16 private constant MAX_BPS = 10_000;
     uint16 private constant MAX_SIGNERS = 256;
+    /// @dev Greatest number of blocks or seconds that a parameter takes.
+    uint64 private constant MAX_TIME = type(uint32).max;
 
     ICertificateVerifier private immutable CERTIFICATES;
     IEnclaveVersionRegistry private immutable VERSIONS;
@@ -70,12 +84,14 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     Progress private _progress;
     Rules private _rules;
     Rules private _nextRules;
-    uint64 private _deploymentBlock;
+    Bounds private _bounds;
     mapping(uint64 sequenceNo => bytes32) private _roots;
     mapping(address author => AuthorBacklog) private _authors;
     mapping(uint160 queueKey => bool) private _skipped;
     ConsensusParameters private _current;
     ConsensusParameters private _next;
+    /// @dev When a proposed snapshot may be adopted.
+    mapping(bytes32 digest => uint64) private _snapshotFrom;
 
     constructor(
         ICertificateVerifier certificates,
@@ -90,20 +106,29 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     }
 
     /// @notice Called once, inside the proxy's constructor. genesisTime zero means this block's timestamp.
-    function initialize(address initialOwner, ConsensusParameters calldata initial) external initializer {
+    /// @param rulesVersion the one in force from the start, so that the first commit need not ask for it
+    /// @param snapshotTimelock_ seconds from proposing a sealed snapshot to its adoption
+    function initialize(
+        address initialOwner,
+        ConsensusParameters calldata initial,
+        uint32 rulesVersion,
+        uint48 snapshotTimelock_
+    ) external initializer {
         __Ownable_init(initialOwner);
         _checkParameters(initial);
         _current = initial;
         if (initial.genesisTime == 0) _current.genesisTime = uint64(block.timestamp);
         _rules = _rulesOf(initial);
         uint64 number = ChainBlock.number();
-        _deploymentBlock = number;
+        (_bounds.deploymentBlock, _bounds.snapshotTimelock) = (number, snapshotTimelock_);
+        _raiseBounds(initial);
         _roots[0] = JmtVerifier.EMPTY;
         // Numbers of blocks and times of chains fit into 48 bits, and so does what is below them.
         // forge-lint: disable-start(unsafe-typecast)
         _head = Head({sequenceNo: 0, drained: 0, committedAt: uint48(number), sameBlock: 0});
         (_progress.boundaryBlock, _progress.boundaryTimestamp) = (uint48(number), uint48(block.timestamp));
         // forge-lint: disable-end(unsafe-typecast)
+        _progress.rulesVersion = rulesVersion;
         emit ConsensusParametersSet(_current, _current.genesisTime);
     }
 
@@ -111,49 +136,44 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     function commitStateRoot(StateCommit calldata commit, Certificate calldata certificate, bytes[] calldata daRefs)
         external
     {
-        Head memory head = _head;
-        Progress memory progress = _progress;
-        uint64 number = ChainBlock.number();
-        uint64 expected = uint64(head.sequenceNo) + 1;
-        if (commit.sequenceNo != expected) revert SequenceMismatch(expected, commit.sequenceNo);
-        bytes32 root = _roots[head.sequenceNo];
-        if (commit.prevStateRoot != root) revert PrevRootMismatch(root, commit.prevStateRoot);
-        _checkBoundary(commit, progress, number);
-        if (commit.newStateRoot == 0) revert ZeroRoot();
-        // The drained keys rise, or stay for a commit that drains nothing, and lie within the window.
-        uint160 drained = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
-        if (drained < head.drained || commit.drainedBlock > commit.boundaryBlock) revert CursorNotRising();
-
-        uint64 unsettled = progress.registered - progress.settled;
-        if (commit.settledBytes > unsettled) revert SettledTooMuch(unsettled, commit.settledBytes);
-        // Asked only when it changes: a quorum that stays behind is a matter of a challenge.
-        if (commit.rulesVersion != progress.rulesVersion) {
-            uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
-            if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
-        }
-
         bytes32 digest = commitDigest(commit);
-        Rules memory rules = _rulesInForce();
-        CERTIFICATES.verifyCertificate(digest, certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge);
-
-        // Numbers of blocks and times of chains fit into 48 bits; what is drained and the boundary lie below them.
-        // forge-lint: disable-start(unsafe-typecast)
-        _head = Head({
-            sequenceNo: uint48(commit.sequenceNo),
-            drained: uint144(drained),
-            committedAt: uint48(number),
-            sameBlock: head.committedAt == number ? head.sameBlock + 1 : 0
-        });
-        _progress = Progress({
-            registered: progress.registered,
-            settled: progress.settled + commit.settledBytes,
-            boundaryBlock: uint48(commit.boundaryBlock),
-            boundaryTimestamp: uint48(commit.boundaryTimestamp),
-            rulesVersion: commit.rulesVersion
-        });
-        // forge-lint: disable-end(unsafe-typecast)
-        _roots[commit.sequenceNo] = commit.newStateRoot;
+        _accept(commit, digest, certificate);
         emit StateCommitted(commit.sequenceNo, commit.newStateRoot, commit, digest, daRefs);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function proposeSnapshot(SealedSnapshot calldata snapshot) external onlyOwner returns (uint64 adoptableFrom) {
+        // There is nothing to fetch, or no way to, or a difference to a state that nobody can build on.
+        if (snapshot.snapshotHash == 0) revert InvalidSnapshot("snapshotHash");
+        if (snapshot.snapshotLength == 0) revert InvalidSnapshot("snapshotLength");
+        if (snapshot.daRefHash == 0) revert InvalidSnapshot("daRefHash");
+        if (snapshot.commit.deltaHash != 0) revert InvalidSnapshot("deltaHash");
+        bytes32 digest = snapshotDigest(snapshot);
+        adoptableFrom = uint64(block.timestamp) + _bounds.snapshotTimelock;
+        _snapshotFrom[digest] = adoptableFrom;
+        emit SnapshotProposed(digest, snapshot, adoptableFrom);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function cancelSnapshot(bytes32 digest) external onlyOwner {
+        if (_snapshotFrom[digest] == 0) revert SnapshotNotProposed(digest);
+        delete _snapshotFrom[digest];
+        emit SnapshotCancelled(digest);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function adoptSnapshot(SealedSnapshot calldata snapshot, Certificate calldata certificate, bytes calldata daRef)
+        external
+    {
+        bytes32 digest = snapshotDigest(snapshot);
+        uint64 from = _snapshotFrom[digest];
+        if (from == 0) revert SnapshotNotProposed(digest);
+        if (block.timestamp < from) revert SnapshotTimelocked(from, uint64(block.timestamp));
+        bytes32 daRefHash = keccak256(daRef);
+        if (daRefHash != snapshot.daRefHash) revert DaReferenceMismatch(snapshot.daRefHash, daRefHash);
+        delete _snapshotFrom[digest];
+        _accept(snapshot.commit, digest, certificate);
+        emit SnapshotAdopted(snapshot.commit.sequenceNo, snapshot.commit.newStateRoot, snapshot, digest, daRef);
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -190,10 +210,13 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         uint64 windows = earliest <= genesis ? 1 : (earliest - genesis + cadence - 1) / cadence;
         activeFromTimestamp = genesis + windows * cadence;
 
+        _raiseBounds(next);
         _next = next;
         _next.genesisTime = next.cadence == cadence ? genesis : activeFromTimestamp;
         _nextRules = _rulesOf(next);
-        _rules.nextFrom = activeFromTimestamp;
+        // A cadence is 48 bits at most.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        _rules.nextFrom = uint48(activeFromTimestamp);
         emit ConsensusParametersSet(_next, activeFromTimestamp);
     }
 
@@ -318,7 +341,29 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
 
     /// @inheritdoc IStateCommitRegistry
     function deploymentBlock() external view returns (uint64) {
-        return _deploymentBlock;
+        return _bounds.deploymentBlock;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function snapshotTimelock() external view returns (uint64) {
+        return _bounds.snapshotTimelock;
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function proposedSnapshots(bytes32 digest) external view returns (uint64 adoptableFrom) {
+        return _snapshotFrom[digest];
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function challengeRules() external view returns (uint64 responseWindow, uint64 challengeWindow) {
+        Rules memory rules = _rulesInForce();
+        return (rules.responseWindow, rules.challengeWindow);
+    }
+
+    /// @inheritdoc IStateCommitRegistry
+    function liabilityBlocks() external view returns (uint64) {
+        Bounds memory bounds = _bounds;
+        return uint64(bounds.setAge) + bounds.life + bounds.challengeWindow;
     }
 
     /// @inheritdoc IStateCommitRegistry
@@ -327,8 +372,58 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
     }
 
     /// @inheritdoc IStateCommitRegistry
+    function snapshotDigest(SealedSnapshot calldata snapshot) public view returns (bytes32) {
+        return _hashTypedDataV4(Digests.sealedSnapshot(snapshot));
+    }
+
+    /// @inheritdoc IStateCommitRegistry
     function skipDigest(SkipUnavailable calldata entry) public view returns (bytes32) {
         return _hashTypedDataV4(Digests.skipUnavailable(entry));
+    }
+
+    /// @dev Puts the next root behind the latest one, once a quorum signed `digest`. The number rises by one each time.
+    function _accept(StateCommit calldata commit, bytes32 digest, Certificate calldata certificate) private {
+        Head memory head = _head;
+        Progress memory progress = _progress;
+        uint64 number = ChainBlock.number();
+        uint64 expected = uint64(head.sequenceNo) + 1;
+        if (commit.sequenceNo != expected) revert SequenceMismatch(expected, commit.sequenceNo);
+        bytes32 root = _roots[head.sequenceNo];
+        if (commit.prevStateRoot != root) revert PrevRootMismatch(root, commit.prevStateRoot);
+        _checkBoundary(commit, progress, number);
+        if (commit.newStateRoot == 0) revert ZeroRoot();
+        // The drained keys rise, or stay for a commit that drains nothing, and lie within the window.
+        uint160 drained = _key(commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem);
+        if (drained < head.drained || commit.drainedBlock > commit.boundaryBlock) revert CursorNotRising();
+
+        uint64 unsettled = progress.registered - progress.settled;
+        if (commit.settledBytes > unsettled) revert SettledTooMuch(unsettled, commit.settledBytes);
+        // Asked only when it changes: a quorum that stays behind is a matter of a challenge.
+        if (commit.rulesVersion != progress.rulesVersion) {
+            uint32 rulesVersion = VERSIONS.rulesVersionAt(commit.boundaryBlock);
+            if (commit.rulesVersion != rulesVersion) revert RulesVersionMismatch(rulesVersion, commit.rulesVersion);
+        }
+
+        Rules memory rules = _rulesInForce();
+        CERTIFICATES.verifyCertificate(digest, certificate, rules.quorumBps, rules.minSigners, rules.maxSetAge);
+
+        // Numbers of blocks and times of chains fit into 48 bits; what is drained and the boundary lie below them.
+        // forge-lint: disable-start(unsafe-typecast)
+        _head = Head({
+            sequenceNo: uint48(commit.sequenceNo),
+            drained: uint144(drained),
+            committedAt: uint48(number),
+            sameBlock: head.committedAt == number ? head.sameBlock + 1 : 0
+        });
+        _progress = Progress({
+            registered: progress.registered,
+            settled: progress.settled + commit.settledBytes,
+            boundaryBlock: uint48(commit.boundaryBlock),
+            boundaryTimestamp: uint48(commit.boundaryTimestamp),
+            rulesVersion: commit.rulesVersion
+        });
+        // forge-lint: disable-end(unsafe-typecast)
+        _roots[commit.sequenceNo] = commit.newStateRoot;
     }
 
     /// @dev The parameters that hold at this block's timestamp.
@@ -364,29 +459,45 @@ contract StateCommitRegistry is NewtonUpgradeable, EIP712, IStateCommitRegistry 
         return (uint160(blockNumber) << 96) | (uint160(txIndex) << 64) | (uint160(logIndex) << 32) | item;
     }
 
+    function _raiseBounds(ConsensusParameters calldata p) private {
+        Bounds memory bounds = _bounds;
+        uint64 life = p.maxExpireAfter > p.responseWindow ? p.maxExpireAfter : p.responseWindow;
+        // _checkParameters has seen that they fit.
+        // forge-lint: disable-start(unsafe-typecast)
+        if (p.maxSetAge > bounds.setAge) bounds.setAge = uint48(p.maxSetAge);
+        if (life > bounds.life) bounds.life = uint48(life);
+        if (p.challengeWindow > bounds.challengeWindow) bounds.challengeWindow = uint48(p.challengeWindow);
+        // forge-lint: disable-end(unsafe-typecast)
+        _bounds = bounds;
+    }
+
     function _rulesOf(ConsensusParameters calldata p) private pure returns (Rules memory) {
+        // _checkParameters has seen that they fit.
+        // forge-lint: disable-start(unsafe-typecast)
         return Rules({
             nextFrom: 0,
-            maxSetAge: p.maxSetAge,
-            responseWindow: p.responseWindow,
+            maxSetAge: uint48(p.maxSetAge),
+            responseWindow: uint48(p.responseWindow),
+            challengeWindow: uint48(p.challengeWindow),
             maxArtifactBytes: p.maxArtifactBytes,
             quorumBps: p.quorumBps,
             minSigners: p.minSigners
         });
+        // forge-lint: disable-end(unsafe-typecast)
     }
 
     function _checkParameters(ConsensusParameters calldata p) private pure {
-        if (p.cadence == 0) revert InvalidParameters("cadence");
+        if (p.cadence == 0 || p.cadence > MAX_TIME) revert InvalidParameters("cadence");
         if (p.maxArtifactBytes == 0) revert InvalidParameters("maxArtifactBytes");
         // An artifact above the cap would stand at the head of the queue for ever.
         if (p.maxCommitBytes < p.maxArtifactBytes) revert InvalidParameters("maxCommitBytes");
-        if (p.maxExpireAfter == 0 || p.maxExpireAfter > type(uint48).max) revert InvalidParameters("maxExpireAfter");
+        if (p.maxExpireAfter == 0 || p.maxExpireAfter > MAX_TIME) revert InvalidParameters("maxExpireAfter");
         if (p.quorumBps < MIN_QUORUM_BPS || p.quorumBps > MAX_BPS) revert InvalidParameters("quorumBps");
         if (p.minSigners == 0 || p.minSigners > MAX_SIGNERS) revert InvalidParameters("minSigners");
-        if (p.maxSetAge == 0) revert InvalidParameters("maxSetAge");
+        if (p.maxSetAge == 0 || p.maxSetAge > MAX_TIME) revert InvalidParameters("maxSetAge");
         if (p.authorQuotaBytes < p.maxArtifactBytes) revert InvalidParameters("authorQuotaBytes");
         if (p.maxDeferQueueBytes < p.authorQuotaBytes) revert InvalidParameters("maxDeferQueueBytes");
-        if (p.responseWindow == 0) revert InvalidParameters("responseWindow");
-        if (p.challengeWindow == 0) revert InvalidParameters("challengeWindow");
+        if (p.responseWindow == 0 || p.responseWindow > MAX_TIME) revert InvalidParameters("responseWindow");
+        if (p.challengeWindow == 0 || p.challengeWindow > MAX_TIME) revert InvalidParameters("challengeWindow");
     }
 }

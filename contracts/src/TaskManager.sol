@@ -2,11 +2,12 @@
 pragma solidity ^0.8.28;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {PausableByRole} from "./base/PausableByRole.sol";
+import {IEnclaveVersionRegistry} from "./interfaces/IGovernance.sol";
 import {
     Certificate,
     ICertificateVerifier,
-    IEnclaveVersionRegistry,
     IOperatorRegistry,
     IPolicyRegistry,
     IStateCommitRegistry,
@@ -14,6 +15,7 @@ import {
     Intent,
     PolicyAttestation,
     Task,
+    TaskRecord,
     TaskResponse
 } from "./interfaces/INewton.sol";
 import {ChainBlock} from "./libraries/ChainBlock.sol";
@@ -22,6 +24,18 @@ import {Ids} from "./libraries/Ids.sol";
 
 /// @notice Tasks: a snapshot of everything an evaluation depends on, and its certified answer.
 contract TaskManager is PausableByRole, EIP712, ITaskManager {
+    /// @dev An accepted answer in two words. nonSigners are those of its certificate if they are among the first 104 indices of
+    /// the set (signersKept): a challenge need not verify the signature again then.
+    struct Answer {
+        bytes32 digest;
+        uint48 respondedAt;
+        uint48 expirationBlock;
+        uint40 setId;
+        bool allowed;
+        bool signersKept;
+        uint104 nonSigners;
+    }
+
     /// @notice Most bytes of a task's WASM arguments.
     uint256 public constant MAX_WASM_ARGS = 32_768;
     /// @notice Most bytes of an intent's calldata and function signature together.
@@ -39,7 +53,7 @@ contract TaskManager is PausableByRole, EIP712, ITaskManager {
 
     uint64 private _nonce;
     mapping(bytes32 taskId => bytes32) private _taskHashes;
-    mapping(bytes32 taskId => TaskResponse) private _responses;
+    mapping(bytes32 taskId => Answer) private _answers;
 
     constructor(
         IPolicyRegistry policies,
@@ -96,7 +110,7 @@ contract TaskManager is PausableByRole, EIP712, ITaskManager {
     ) external whenNotPaused {
         bytes32 taskHash = _taskHashes[taskId];
         if (taskHash == 0) revert UnknownTask(taskId);
-        if (_responses[taskId].respondedAt != 0) revert TaskAlreadyResponded(taskId);
+        if (_answers[taskId].respondedAt != 0) revert TaskAlreadyResponded(taskId);
         _require("task", taskHash, keccak256(abi.encode(task)));
         _requireSnapshot(taskId, task, attestation);
         _require("operatorSetId", bytes32(uint256(task.operatorSetId)), bytes32(uint256(certificate.setId)));
@@ -110,13 +124,20 @@ contract TaskManager is PausableByRole, EIP712, ITaskManager {
         bytes32 digest = attestationDigest(attestation);
         CERTIFICATES.verifyCertificate(digest, certificate, task.quorumBps, minSigners, maxSetAge);
 
-        _responses[taskId] = TaskResponse({
+        uint256 absent = certificate.nonSignerBitmap;
+        bool kept = absent <= type(uint104).max;
+        // Numbers of blocks and sets are far smaller; the expiration is what the signers say, so that is checked.
+        // forge-lint: disable-start(unsafe-typecast)
+        _answers[taskId] = Answer({
             digest: digest,
-            respondedAt: number,
-            expirationBlock: attestation.expirationBlock,
-            setId: certificate.setId,
-            allowed: attestation.evaluationResultHash == ALLOWED
+            respondedAt: uint48(number),
+            expirationBlock: SafeCast.toUint48(attestation.expirationBlock),
+            setId: SafeCast.toUint40(certificate.setId),
+            allowed: attestation.evaluationResultHash == ALLOWED,
+            signersKept: kept,
+            nonSigners: kept ? uint104(absent) : 0
         });
+        // forge-lint: disable-end(unsafe-typecast)
         emit TaskResponded(
             taskId, digest, attestation.evaluationResultHash, certificate.setId, certificate.nonSignerBitmap
         );
@@ -129,7 +150,25 @@ contract TaskManager is PausableByRole, EIP712, ITaskManager {
 
     /// @inheritdoc ITaskManager
     function responses(bytes32 taskId) external view returns (TaskResponse memory) {
-        return _responses[taskId];
+        Answer memory answer = _answers[taskId];
+        return TaskResponse({
+            digest: answer.digest,
+            respondedAt: answer.respondedAt,
+            expirationBlock: answer.expirationBlock,
+            setId: answer.setId,
+            allowed: answer.allowed
+        });
+    }
+
+    /// @inheritdoc ITaskManager
+    function taskRecord(bytes32 taskId) external view returns (TaskRecord memory record) {
+        record.taskHash = _taskHashes[taskId];
+        Answer storage answer = _answers[taskId];
+        record.respondedAt = answer.respondedAt;
+        if (record.respondedAt == 0) return record;
+        (record.setId, record.signersKept, record.nonSignerBitmap) =
+        (answer.setId, answer.signersKept, answer.nonSigners);
+        record.digest = answer.digest;
     }
 
     /// @inheritdoc ITaskManager

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-import {IPausableByRole, IPolicyClientRegistry} from "../src/interfaces/INewton.sol";
+import {IPausableByRole, IPolicyClientRegistry} from "../src/interfaces/IGovernance.sol";
 import {AccessTable} from "./utils/AccessTable.sol";
 import {Vm, vm} from "./utils/Vm.sol";
 

@@ -7,6 +7,15 @@ import {TestBls} from "./utils/TestBls.sol";
 import {vm} from "./utils/Vm.sol";
 
 contract BlsVerifierTest {
+    struct Both {
+        bytes32 message;
+        bytes key;
+        bytes signature;
+        bytes32 possession;
+        bytes newKey;
+        bytes proof;
+    }
+
     string private json;
 
     function setUp() public {
@@ -123,12 +132,110 @@ contract BlsVerifierTest {
         vm.assertTrue(!this.verify(digest, keyB, TestBls.sign(a, digest)), "other key");
     }
 
+    /// @dev Both at once is exactly one and the other, also for halves that cancel out.
+    function testFuzz_both_at_once_are_one_and_the_other(uint256 a, uint256 b, bytes32 message, bytes32 possession)
+        public
+        view
+    {
+        a = a % (TestBls.ORDER - 1) + 1;
+        b = b % (TestBls.ORDER - 1) + 1;
+        Both memory both = Both(
+            message,
+            TestBls.publicKey(a),
+            TestBls.sign(a, message),
+            possession,
+            TestBls.publicKey(b),
+            TestBls.possession(b, possession)
+        );
+        vm.assertTrue(this.verifyBoth(both), "both");
+        bytes memory signature = both.signature;
+        bytes memory proof = both.proof;
+        // What makes the signature wrong is taken from the proof: the sum stays.
+        bytes memory more = TestBls.sign(1, keccak256("something"));
+        bytes memory less = TestBls.sign(TestBls.ORDER - 1, keccak256("something"));
+        (both.signature, both.proof) = (_addG1(signature, more), _addG1(proof, less));
+        vm.assertTrue(!this.verifyBoth(both), "halves that cancel out");
+        both.proof = proof;
+        vm.assertTrue(!this.verifyBoth(both), "wrong signature");
+        (both.signature, both.proof) = (signature, _addG1(proof, more));
+        vm.assertTrue(!this.verifyBoth(both), "wrong proof");
+        (both.signature, both.proof) = (proof, signature);
+        vm.assertTrue(!this.verifyBoth(both), "exchanged");
+        (both.signature, both.proof) = (signature, TestBls.sign(b, possession));
+        vm.assertTrue(!this.verifyBoth(both), "a signature for a proof");
+        both.proof = proof;
+        both.message = ~message;
+        vm.assertTrue(!this.verifyBoth(both), "other message");
+        (both.message, both.possession) = (message, ~possession);
+        vm.assertTrue(!this.verifyBoth(both), "other possession");
+        if (a == b) return;
+        both.possession = possession;
+        (both.key, both.newKey) = (both.newKey, both.key);
+        vm.assertTrue(!this.verifyBoth(both), "keys exchanged");
+    }
+
+    /// @dev A new key that cancels the signers' key out would let anyone sign for them.
+    function test_a_rogue_key_does_not_help() public view {
+        bytes memory key = TestBls.publicKey(TestBls.secret("signers"));
+        bytes memory rogue = BlsVerifier.add(TestBls.publicKey(7), BlsVerifier.negate(key));
+        bytes32 message = keccak256("message");
+        Both memory both = Both(message, key, TestBls.sign(7, message), message, rogue, TestBls.possession(7, message));
+        vm.assertTrue(!this.verifyBoth(both), "rogue");
+    }
+
+    function test_both_refuse_what_one_refuses() public view {
+        bytes32 message = keccak256("message");
+        Both memory good = Both(
+            message,
+            TestBls.publicKey(3),
+            TestBls.sign(3, message),
+            message,
+            TestBls.publicKey(5),
+            TestBls.possession(5, message)
+        );
+        bytes[] memory keys = vm.parseJsonBytesArray(json, ".refused.publicKey");
+        for (uint256 i = 0; i < keys.length; ++i) {
+            _refusedBoth(Both(message, keys[i], good.signature, message, good.newKey, good.proof));
+            _refusedBoth(Both(message, good.key, good.signature, message, keys[i], good.proof));
+        }
+        bytes[] memory points = vm.parseJsonBytesArray(json, ".refused.signature");
+        for (uint256 i = 0; i < points.length; ++i) {
+            _refusedBoth(Both(message, good.key, points[i], message, good.newKey, good.proof));
+            _refusedBoth(Both(message, good.key, good.signature, message, good.newKey, points[i]));
+        }
+        vm.assertTrue(keys.length > 3 && points.length > 3, "cases");
+    }
+
     function test_negative_of_infinity_is_infinity() public pure {
         vm.assertEq(BlsVerifier.negate(new bytes(256)), new bytes(256), "infinity");
     }
 
     function verify(bytes32 digest, bytes calldata key, bytes calldata signature) external view returns (bool) {
         return BlsVerifier.verify(digest, key, signature);
+    }
+
+    function verifyBoth(Both calldata b) external view returns (bool) {
+        return BlsVerifier.verifyBoth(b.message, b.key, b.signature, b.possession, b.newKey, b.proof);
+    }
+
+    function _refusedBoth(Both memory both) private view {
+        try this.verifyBoth(both) returns (bool) {
+            revert("accepted");
+        } catch (bytes memory problem) {
+            bytes4 selector = bytes4(problem);
+            vm.assertTrue(
+                selector == ICertificateVerifier.PointAtInfinity.selector
+                    || selector == ICertificateVerifier.PrecompileFailed.selector
+                    || selector == ICertificateVerifier.InvalidPointLength.selector,
+                "known"
+            );
+        }
+    }
+
+    function _addG1(bytes memory one, bytes memory other) private view returns (bytes memory) {
+        (bool ok, bytes memory result) = address(0x0b).staticcall(bytes.concat(one, other));
+        require(ok, "G1ADD");
+        return result;
     }
 
     function verifyPossession(bytes32 message, bytes calldata key, bytes calldata proof) external view returns (bool) {

@@ -2,11 +2,11 @@
 pragma solidity ^0.8.28;
 
 import {AttestationEvidence, IChallengeVerifier} from "../src/interfaces/IChallenges.sol";
+import {IPausableByRole} from "../src/interfaces/IGovernance.sol";
 import {
     Certificate,
     ICertificateVerifier,
     IOperatorRegistry,
-    IPausableByRole,
     OperatorSet,
     StateCommit
 } from "../src/interfaces/INewton.sol";
@@ -192,8 +192,44 @@ contract ChallengesTest is ChallengeSuite {
         vm.assertEq(operators.operators(leaver.account).weight, 90, "leaving");
         vm.assertEq(operators.operators(pruned.account).weight, 90, "pruned");
         OperatorSet memory set = operators.operatorSet(operators.latestSetId());
-        vm.assertEq(set.totalWeight, 90, "only one is in the set");
+        vm.assertEq(set.totalWeight, 100, "only one is in the set, not reweighed yet");
         vm.assertEq(set.members.length, 1, "members");
+    }
+
+    /// @dev Who signed a stored answer is known, by what the task manager verified.
+    function test_a_stored_answer_needs_no_signature_and_takes_no_other_signers() public {
+        AttestationEvidence memory evidence = _honest();
+        evidence.attestation.regoHash = keccak256("other");
+        _sign(evidence, 2);
+        _respond(evidence);
+        AttestationEvidence memory bare = _copy(evidence);
+        Certificate memory none;
+        none.setId = evidence.certificate.setId;
+        none.nonSignerBitmap = 2;
+        bare.certificate = none;
+        // Whoever names others as signers must show their signature.
+        for (uint256 bitmap = 0; bitmap < 8; ++bitmap) {
+            if (bitmap == 2) continue;
+            bare.certificate.nonSignerBitmap = bitmap;
+            vm.expectPartialRevert(ICertificateVerifier.AggregateKeyMismatch.selector);
+            challenges.challengeAttestation(bare, _noProofs(), ALL);
+        }
+        bare.certificate.nonSignerBitmap = 2;
+        bare.certificate.setId -= 1;
+        vm.expectPartialRevert(ICertificateVerifier.AggregateKeyMismatch.selector);
+        challenges.challengeAttestation(bare, _noProofs(), ALL);
+        bare.certificate.setId += 1;
+        bare.attestation.regoHash = keccak256("yet another");
+        vm.expectPartialRevert(ICertificateVerifier.AggregateKeyMismatch.selector);
+        challenges.challengeAttestation(bare, _noProofs(), ALL);
+        bare.attestation.regoHash = keccak256("other");
+
+        vm.assertEq(challenges.challengeAttestation(bare, _noProofs(), ALL), 7, "class");
+        vm.assertEq(operators.operators(signers[0].account).weight, 90, "signed");
+        vm.assertEq(operators.operators(signers[1].account).weight, 100, "did not sign");
+        vm.assertEq(operators.operators(signers[2].account).weight, 90, "signed too");
+        vm.expectPartialRevert(IChallengeVerifier.AlreadyPunished.selector);
+        challenges.challengeAttestation(evidence, _noProofs(), ALL);
     }
 
     function test_nobody_pays_after_the_exit() public {
@@ -210,6 +246,7 @@ contract ChallengesTest is ChallengeSuite {
         _next(1);
         vm.assertEq(challenges.challengeAttestation(evidence, _noProofs(), 1), 7, "class");
         vm.assertEq(operators.operators(leaver).weight, 90, "paid");
+        _outlive();
         vm.prank(leaver);
         operators.completeExit();
         vm.assertTrue(!_slasher().isSlashable(leaver), "gone");
@@ -242,17 +279,24 @@ contract ChallengesTest is ChallengeSuite {
         vm.stopPrank();
     }
 
-    function test_the_sets_follow_from_the_next_block_on() public {
+    function test_sets_keep_their_weights_until_anyone_has_a_new_one_made() public {
         uint64 former = operators.latestSetId();
         vm.expectEmit(address(operators));
         emit IOperatorRegistry.OperatorAllowed(signers[0].account, 90);
         vm.expectEmit(address(operators));
-        emit ISlasher.OperatorSlashed(signers[0].account, former + 1, 10, 90, 290);
+        emit ISlasher.OperatorSlashed(signers[0].account, 10, 90);
         _slash(0, 10);
-        // Several in one block make one set.
         _slash(1, 10);
         _slash(0, 10);
-        vm.assertEq(operators.latestSetId(), former + 1, "one set");
+        vm.assertEq(operators.latestSetId(), former, "no set for it");
+        vm.assertEq(operators.operatorSet(former).totalWeight, 300, "nor another weight");
+        vm.expectEmit(address(operators));
+        emit IOperatorRegistry.OperatorReweighed(signers[0].account, former + 1, 0, 81);
+        vm.expectEmit(address(operators));
+        emit IOperatorRegistry.OperatorReweighed(signers[1].account, former + 1, 1, 90);
+        vm.prank(STRANGER);
+        operators.reweigh(_accounts(0, 1), aggregateKey);
+        vm.assertEq(operators.latestSetId(), former + 1, "one set for both");
         vm.assertEq(operators.currentSetId(), former, "not in force yet");
         OperatorSet memory set = operators.operatorSet(former);
         vm.assertEq(set.totalWeight, 300, "the former set stays as it was");
@@ -271,26 +315,57 @@ contract ChallengesTest is ChallengeSuite {
         certificates.verifyCertificate(digest, certificate, 6667, 1, 100);
         vm.assertEq(certificates.verifyCertificate(digest, _certify(digest, 1), 6667, 1, 100), 190, "signed");
         // The next admission gets no more, and takes exactly the member's weight out of the sum.
+        _slash(0, 10);
         _readmit(0, "boot 2");
         set = operators.operatorSet(operators.latestSetId());
-        vm.assertEq(set.totalWeight, 271, "total after a readmission");
+        vm.assertEq(set.totalWeight, 72 + 90 + 100, "total after a readmission");
+        vm.assertEq(set.members[0].weight, 72, "with what is left");
     }
 
-    function test_a_set_made_earlier_in_the_block_is_the_one_that_changes() public {
-        Signer memory former = signers[2];
+    function test_leaving_takes_the_weight_out_that_the_set_has() public {
+        _slash(0, 10);
+        Signer memory former = signers[0];
         vm.prank(former.account);
         operators.requestExit(former.key, aggregateKey);
+        OperatorSet memory set = operators.operatorSet(operators.latestSetId());
+        vm.assertEq(set.totalWeight, 200, "total");
+        vm.assertEq(set.members.length, 2, "members");
+        vm.assertEq(operators.operators(former.account).weight, 90, "still at stake");
+    }
+
+    function test_only_who_was_slashed_is_reweighed() public {
+        address first = signers[0].account;
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NothingToReweigh.selector, first, 100));
+        operators.reweigh(_accounts(0, 1), aggregateKey);
+        _slash(0, 10);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.NothingToReweigh.selector, first, 90));
+        operators.reweigh(_accounts(0, 0), aggregateKey);
+        vm.expectRevert(IOperatorRegistry.NoOperatorsNamed.selector);
+        operators.reweigh(new address[](0), aggregateKey);
+        vm.expectPartialRevert(ICertificateVerifier.AggregateKeyMismatch.selector);
+        operators.reweigh(_one(first), signers[0].key);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.OperatorNotAdmitted.selector, STRANGER));
+        operators.reweigh(_one(STRANGER), aggregateKey);
+        Signer memory gone = signers[0];
+        vm.prank(gone.account);
+        operators.retireAdmission(gone.key, aggregateKey);
+        signers[0] = signers[2];
         signers.pop();
         _updateAggregate();
-        uint64 setId = operators.latestSetId();
-        _slash(0, 10);
-        vm.assertEq(operators.latestSetId(), setId, "same set");
-        OperatorSet memory set = operators.operatorSet(setId);
-        vm.assertEq(set.totalWeight, 190, "total");
-        vm.assertEq(set.aggregateKeyHash, keccak256(aggregateKey), "keys");
-        _next(1);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.OperatorNotAdmitted.selector, first));
+        operators.reweigh(_one(first), aggregateKey);
+    }
+
+    function test_a_new_set_of_a_revoked_members_set_certifies_nothing_either() public {
         bytes32 digest = keccak256("something");
-        vm.assertEq(certificates.verifyCertificate(digest, _certify(digest), 6667, 1, 100), 190, "certifies");
+        vm.prank(EMERGENCY);
+        versions.revokeVersion(pcr0Hash);
+        _slash(0, 10);
+        operators.reweigh(_one(signers[0].account), aggregateKey);
+        _next(1);
+        Certificate memory certificate = _certify(digest);
+        vm.expectPartialRevert(ICertificateVerifier.SetHasRevokedMember.selector);
+        certificates.verifyCertificate(digest, certificate, 6667, 1, 100);
     }
 
     function testFuzz_slashing_rounds_up_and_never_exceeds_the_weight(uint96 weight, uint8 percent) public {
@@ -301,6 +376,7 @@ contract ChallengesTest is ChallengeSuite {
         vm.assertEq(slashed, (uint256(weight) * percent + 99) / 100, "rounded up");
         vm.assertLe(slashed, weight, "no more than there is");
         vm.assertEq(operators.operators(signers[3].account).weight, weight - slashed, "left");
+        operators.reweigh(_one(signers[3].account), aggregateKey);
         vm.assertEq(operators.operatorSet(operators.latestSetId()).totalWeight, uint256(300) + weight - slashed, "set");
     }
 
@@ -309,6 +385,7 @@ contract ChallengesTest is ChallengeSuite {
         vm.prank(address(challenges));
         vm.assertEq(_slasher().slashOperator(light.account, 10), 1, "rounded up");
         vm.assertTrue(!_slasher().isSlashable(light.account), "nothing left");
+        operators.reweigh(_one(light.account), aggregateKey);
         _next(1);
         OperatorSet memory set = operators.operatorSet(operators.latestSetId());
         vm.assertEq(set.totalWeight, 300, "total");
@@ -327,6 +404,7 @@ contract ChallengesTest is ChallengeSuite {
         for (uint256 i = 0; i < 3; ++i) {
             vm.prank(address(challenges));
             _slasher().slashOperator(signers[i].account, 100);
+            operators.reweigh(_one(signers[i].account), aggregateKey);
         }
         _next(1);
         Certificate memory certificate = _certify(digest);
@@ -352,6 +430,7 @@ contract ChallengesTest is ChallengeSuite {
         vm.prank(signers[0].account);
         operators.requestExit(signers[0].key, aggregateKey);
         vm.warp(_time() + EXIT_DELAY);
+        _outlive();
         vm.prank(signers[0].account);
         operators.completeExit();
         vm.assertTrue(!_slasher().isSlashable(signers[0].account), "left");
@@ -449,6 +528,16 @@ contract ChallengesTest is ChallengeSuite {
     function _slash(uint256 which, uint8 percent) private {
         vm.prank(address(challenges));
         _slasher().slashOperator(signers[which].account, percent);
+    }
+
+    function _one(address account) private pure returns (address[] memory list) {
+        list = new address[](1);
+        list[0] = account;
+    }
+
+    function _accounts(uint256 first, uint256 second) private view returns (address[] memory list) {
+        list = new address[](2);
+        (list[0], list[1]) = (signers[first].account, signers[second].account);
     }
 
     function _slasher() private view returns (ISlasher) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IPolicyClientRegistry} from "../src/interfaces/IGovernance.sol";
 import {
     ArtifactRef,
     Certificate,
@@ -8,7 +9,6 @@ import {
     EnclaveAdmission,
     ICertificateVerifier,
     IOperatorRegistry,
-    IPolicyClientRegistry,
     IPolicyDataRegistry,
     IPolicyRegistry,
     IStateCommitRegistry,

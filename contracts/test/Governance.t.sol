@@ -2,15 +2,12 @@
 pragma solidity ^0.8.28;
 
 import {
-    Certificate,
     EnclaveVersion,
-    ICertificateVerifier,
     IEnclaveVersionRegistry,
-    IKeyRegistry,
     IPausableByRole,
-    IPolicyClientRegistry,
-    KeyEpoch
-} from "../src/interfaces/INewton.sol";
+    IPolicyClientRegistry
+} from "../src/interfaces/IGovernance.sol";
+import {Certificate, ICertificateVerifier, IKeyRegistry, KeyEpoch} from "../src/interfaces/INewton.sol";
 import {ChainBlock, IArbSys} from "../src/libraries/ChainBlock.sol";
 import {RowStore} from "../src/libraries/RowStore.sol";
 import {Suite} from "./utils/Suite.sol";
@@ -374,8 +371,10 @@ contract ProxiesTest is Suite {
         vm.prank(signer.account);
         operators.requestExit(signer.key, aggregateKey);
         vm.warp(_time() + EXIT_DELAY);
+        _outlive();
         vm.prank(signer.account);
         operators.completeExit();
+        vm.assertEq(operators.operators(signer.account).owner, address(0), "gone");
     }
 
     function _implementation(address proxy) private view returns (address) {

@@ -7,6 +7,8 @@ import {
     Intent,
     KeyEpoch,
     PolicyAttestation,
+    SealedSnapshot,
+    SkipUnavailable,
     StateCommit,
     Task
 } from "../src/interfaces/INewton.sol";
@@ -121,6 +123,24 @@ contract IdsTest is Suite {
             )
         );
         vm.assertEq(message, vm.parseJsonBytes32(json, ".possession.message"), "possession");
+    }
+
+    function test_skip_digests() public {
+        _place(address(commits));
+        for (uint256 i = 0; i < _count("skips"); ++i) {
+            SkipUnavailable memory value = abi.decode(_encoded("skips", i), (SkipUnavailable));
+            (bool ok, bytes memory digest) = scope.staticcall(abi.encodeCall(commits.skipDigest, (value)));
+            _same(ok, digest, "skips", i);
+        }
+    }
+
+    function test_snapshot_digests() public {
+        _place(address(commits));
+        for (uint256 i = 0; i < _count("snapshots"); ++i) {
+            SealedSnapshot memory value = abi.decode(_encoded("snapshots", i), (SealedSnapshot));
+            (bool ok, bytes memory digest) = scope.staticcall(abi.encodeCall(commits.snapshotDigest, (value)));
+            _same(ok, digest, "snapshots", i);
+        }
     }
 
     function test_key_epoch_digests() public {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IAllowlistGuard, IPausableByRole} from "../src/interfaces/IGovernance.sol";
 import {
     Certificate,
     ConsensusParameters,
     EnclaveAdmission,
-    IAllowlistGuard,
-    IPausableByRole,
     OperatorSet,
     StateCommit
 } from "../src/interfaces/INewton.sol";
@@ -23,6 +22,7 @@ contract WalkerSuite is Suite {
     uint256 public refusals;
     uint64 public lastSequence;
     bool public fell;
+    bool public overSlashed;
 
     /// Hashes of what must never change again: sets and roots by number, rows by id.
     bytes32[] private sets;
@@ -88,11 +88,30 @@ contract WalkerSuite is Suite {
         // Two in one block, perhaps the same one twice. Some weight stays, or nobody could certify.
         for (uint256 i = 0; i < 2; ++i) {
             address operator = signers[(which % signers.length + i * (percent % 2)) % signers.length].account;
-            if (operators.operators(operator).weight < 10) continue;
+            uint96 weight = operators.operators(operator).weight;
+            if (weight < 10) continue;
             vm.prank(address(challenges));
-            ISlasher(address(operators)).slashOperator(operator, percent % 50 + 1);
+            uint96 slashed = ISlasher(address(operators)).slashOperator(operator, percent % 50 + 1);
+            uint96 left = operators.operators(operator).weight;
+            if (slashed == 0 || slashed > weight || left != weight - slashed) overSlashed = true;
+            if (operators.allowedWeight(operator) > left) overSlashed = true;
         }
         _next(1);
+    }
+
+    function walkReweigh(uint256 which) external {
+        if (signers.length == 0) return;
+        address operator = signers[which % signers.length].account;
+        OperatorSet memory set = operators.operatorSet(operators.latestSetId());
+        for (uint256 i = 0; i < set.members.length; ++i) {
+            if (set.members[i].operator != operator) continue;
+            if (set.members[i].weight == operators.operators(operator).weight) return;
+        }
+        address[] memory list = new address[](1);
+        list[0] = operator;
+        operators.reweigh(list, aggregateKey);
+        _next(1);
+        _remember();
     }
 
     function walkCommit(bytes32 root) external {
@@ -198,12 +217,17 @@ contract WalkerSuite is Suite {
         }
     }
 
+    function checkSlashing() external view {
+        vm.assertTrue(!overSlashed, "slashing takes what it says and no more than there is");
+    }
+
     function checkSets() external view {
         OperatorSet memory set = operators.operatorSet(operators.latestSetId());
         vm.assertEq(set.members.length, signers.length, "members");
         vm.assertEq(set.aggregateKeyHash, keccak256(aggregateKey), "aggregate key");
         for (uint256 i = 0; i < set.members.length; ++i) {
-            vm.assertEq(operators.operators(set.members[i].operator).weight, set.members[i].weight, "row");
+            uint96 weight = operators.operators(set.members[i].operator).weight;
+            vm.assertLe(weight, set.members[i].weight, "slashing only lowers, and the set follows");
             vm.assertTrue(operators.isMember(set.members[i].operator), "member");
             if (i != 0) vm.assertTrue(set.members[i].index > set.members[i - 1].index, "ascending");
         }
@@ -280,7 +304,7 @@ contract InvariantsTest {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory list) {
-        bytes4[] memory selectors = new bytes4[](11);
+        bytes4[] memory selectors = new bytes4[](12);
         selectors[0] = WalkerSuite.walkJoin.selector;
         selectors[1] = WalkerSuite.walkReadmit.selector;
         selectors[2] = WalkerSuite.walkExit.selector;
@@ -292,6 +316,7 @@ contract InvariantsTest {
         selectors[8] = WalkerSuite.walkWait.selector;
         selectors[9] = WalkerSuite.walkMeddle.selector;
         selectors[10] = WalkerSuite.walkSlash.selector;
+        selectors[11] = WalkerSuite.walkReweigh.selector;
         list = new FuzzSelector[](1);
         list[0] = FuzzSelector(address(walker), selectors);
     }
@@ -302,6 +327,10 @@ contract InvariantsTest {
 
     function invariant_weights_sum_up_and_sets_stay() external view {
         walker.checkSets();
+    }
+
+    function invariant_slashing_never_exceeds_the_weight() external view {
+        walker.checkSlashing();
     }
 
     function invariant_rows_never_change() external view {
@@ -327,7 +356,11 @@ contract InvariantsTest {
         walker.walkExit(0);
         walker.walkWait(39);
         walker.walkJoin(9);
+        walker.walkJoin(900);
+        walker.walkSlash(2, 10);
+        walker.walkReweigh(2);
         walker.walkPrune(0);
+        walker.checkSlashing();
         assert(walker.lastSequence() == 1 && walker.registrations() == 1 && walker.refusals() == 10);
         walker.checkSequence();
         walker.checkSets();

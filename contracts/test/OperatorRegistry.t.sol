@@ -120,6 +120,51 @@ contract OperatorRegistryTest is Suite {
         );
     }
 
+    /// @dev The two are verified together; what is wrong is named, and neither makes up for the other.
+    function test_certificate_and_possession_are_each_needed() public {
+        _join("first", 100);
+        Signer memory signer = _signer("second");
+        _allow(signer.account, 100);
+        EnclaveAdmission memory admission = _admission(signer);
+        bytes32 digest = operators.admissionDigest(admission);
+        Certificate memory certificate = _certify(digest);
+        bytes memory proof = _possession(signer);
+        bytes memory unsigned = abi.encodeWithSelector(ICertificateVerifier.InvalidSignature.selector, digest);
+        bytes memory foreign = TestBls.possession(5, keccak256("message"));
+        _refusedKey(
+            signer,
+            admission,
+            certificate,
+            foreign,
+            abi.encodeWithSelector(IOperatorRegistry.InvalidProofOfPossession.selector, signer.account)
+        );
+        // Both wrong, in a way that their sum is right.
+        certificate.signature = _addG1(certificate.signature, TestBls.sign(1, keccak256("x")));
+        foreign = _addG1(proof, TestBls.sign(TestBls.ORDER - 1, keccak256("x")));
+        _refusedKey(signer, admission, certificate, foreign, unsigned);
+        certificate.signature = TestBls.sign(5, digest);
+        _refusedKey(signer, admission, certificate, proof, unsigned);
+        vm.assertEq(operators.latestSetId(), 1, "nothing happened");
+    }
+
+    function _refusedKey(
+        Signer memory signer,
+        EnclaveAdmission memory admission,
+        Certificate memory certificate,
+        bytes memory proof,
+        bytes memory reason
+    ) private {
+        vm.prank(signer.account);
+        vm.expectRevert(reason);
+        operators.registerOperator(signer.key, proof, admission, _document(signer), aggregateKey, certificate);
+    }
+
+    function _addG1(bytes memory one, bytes memory other) private view returns (bytes memory) {
+        (bool ok, bytes memory result) = address(0x0b).staticcall(bytes.concat(one, other));
+        require(ok, "G1ADD");
+        return result;
+    }
+
     function test_a_key_must_be_possessed_and_is_used_once() public {
         Signer memory first = _join("first", 100);
         Signer memory signer = _signer("second");
@@ -328,8 +373,18 @@ contract OperatorRegistryTest is Suite {
         vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.ExitDelayNotOver.selector, exitAt, _time()));
         operators.completeExit();
         vm.warp(exitAt);
+        uint64 last = operators.liableThrough(leaver.account);
+        vm.prank(leaver.account);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.StillChallengeable.selector, last, _number()));
+        operators.completeExit();
+        vm.roll(last);
+        vm.prank(leaver.account);
+        vm.expectRevert(abi.encodeWithSelector(IOperatorRegistry.StillChallengeable.selector, last, last));
+        operators.completeExit();
+        vm.roll(last + 1);
         vm.prank(leaver.account);
         operators.completeExit();
+        vm.assertEq(operators.liableThrough(leaver.account), 0, "nothing left");
         vm.assertEq(operators.operators(leaver.account).owner, address(0), "gone");
     }
 

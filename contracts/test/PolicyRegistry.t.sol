@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
+import {IAllowlistGuard} from "../src/interfaces/IGovernance.sol";
 import {
     ArtifactRef,
-    IAllowlistGuard,
     IPolicyRegistry,
     IStateCommitRegistry,
     PolicyInstance,

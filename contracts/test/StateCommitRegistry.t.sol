@@ -128,9 +128,13 @@ contract StateCommitRegistryTest is Suite {
         _next(11);
         commit = _commit(keccak256("root"));
         vm.assertEq(commit.boundaryBlock, activeFrom, "boundary");
-        _refused(commit, abi.encodeWithSelector(IStateCommitRegistry.RulesVersionMismatch.selector, 2, 1));
+        // Asked whenever it changes; a quorum that stays behind is a matter of a challenge.
+        commit.rulesVersion = 3;
+        _refused(commit, abi.encodeWithSelector(IStateCommitRegistry.RulesVersionMismatch.selector, 2, 3));
         commit.rulesVersion = 2;
         _submit(commit);
+        commit = _commit(keccak256("root 2"));
+        _refused(commit, abi.encodeWithSelector(IStateCommitRegistry.RulesVersionMismatch.selector, 2, 1));
     }
 
     function test_the_cursor_never_falls_and_stays_within_the_window() public {
@@ -312,7 +316,7 @@ contract StateCommitRegistryTest is Suite {
         p = _parameters();
         p.maxExpireAfter = 0;
         _badParameters(p, "maxExpireAfter");
-        p.maxExpireAfter = 1 << 48;
+        p.maxExpireAfter = 1 << 32;
         _badParameters(p, "maxExpireAfter");
         p = _parameters();
         p.quorumBps = 6666;
@@ -327,6 +331,11 @@ contract StateCommitRegistryTest is Suite {
         p = _parameters();
         p.maxSetAge = 0;
         _badParameters(p, "maxSetAge");
+        p.maxSetAge = 1 << 32;
+        _badParameters(p, "maxSetAge");
+        p = _parameters();
+        p.cadence = 1 << 32;
+        _badParameters(p, "cadence");
         p = _parameters();
         p.authorQuotaBytes = p.maxArtifactBytes - 1;
         _badParameters(p, "authorQuotaBytes");
@@ -397,6 +406,24 @@ contract StateCommitRegistryTest is Suite {
     function _record(address author, uint64 total, uint64 largest) private {
         vm.prank(address(policies));
         commits.recordRegistered(author, total, largest);
+    }
+
+    /// @dev Whoever left is liable by the greatest values there ever were, from when they are announced.
+    function test_liability_never_falls() public {
+        ConsensusParameters memory p = _parameters();
+        vm.assertEq(commits.liabilityBlocks(), p.maxSetAge + p.maxExpireAfter + p.challengeWindow, "at first");
+        (p.maxSetAge, p.maxExpireAfter, p.challengeWindow, p.responseWindow) = (200, 10, 50, 2_000_000);
+        vm.prank(GOVERNANCE);
+        uint64 from = commits.setParameters(p);
+        uint64 expected = 200 + 2_000_000 + _parameters().challengeWindow;
+        vm.assertEq(commits.liabilityBlocks(), expected, "each at its greatest");
+        vm.warp(from);
+        (p.maxSetAge, p.maxExpireAfter, p.challengeWindow, p.responseWindow) = (1, 1, 1, 1);
+        vm.prank(GOVERNANCE);
+        vm.warp(commits.setParameters(p));
+        vm.assertEq(commits.liabilityBlocks(), expected, "stays");
+        (uint64 responseWindow, uint64 challengeWindow) = commits.challengeRules();
+        vm.assertEq(uint256(responseWindow) + challengeWindow, 2, "rules of now");
     }
 
     function _badParameters(ConsensusParameters memory p, bytes32 field) private {

@@ -50,6 +50,8 @@ async fn every_row_on_the_chain_follows_from_the_logs() {
     replay.compare(&world).await;
     world.revocation().await;
     replay.compare(&world).await;
+    world.recovery().await;
+    replay.compare(&world).await;
     world.operators_leave().await;
     replay.compare(&world).await;
     world.pauses().await;

@@ -2,7 +2,7 @@
 pragma solidity ^0.8.28;
 
 import {NewtonUpgradeable} from "./NewtonUpgradeable.sol";
-import {IAllowlistGuard} from "../interfaces/INewton.sol";
+import {IAllowlistGuard} from "../interfaces/IGovernance.sol";
 
 /// @notice Two toggles and two lists: who may register templates, who may deploy instances.
 abstract contract AllowlistGuard is NewtonUpgradeable, IAllowlistGuard {

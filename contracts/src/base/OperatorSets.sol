@@ -19,6 +19,9 @@ import {ChainBlock} from "../libraries/ChainBlock.sol";
 /// @dev A member has an index (its bit in a certificate) that it keeps while it is a member; each index has a history, so
 /// that a set of n members costs a change of one, not n. Only the hash of the aggregate key is stored: callers bring the
 /// key. A set is in force from the block after it was made; of several made in one block only the last ever is.
+///
+/// Slashing lowers an operator's weight, not that of sets that exist: the next set gets it, when the operator is admitted
+/// anew or anyone asks for it (`_reweigh`). So a set's sum is always that of its members.
 abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     /// @dev A set's two words.
     struct SetCheckpoint {
@@ -118,15 +121,19 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
     }
 
     /// @inheritdoc ISignerHistory
-    function memberAt(uint64 setId, uint8 index)
-        external
-        view
-        returns (address operator, bytes32 blsKeyHash, bytes32 pcr0Hash)
-    {
+    function memberCount(uint64 setId) external view returns (uint256) {
+        return _sets[setId].count;
+    }
+
+    /// @inheritdoc ISignerHistory
+    function memberAt(uint64 setId, uint8 index) external view returns (address operator, bytes32 blsKeyHash) {
         blsKeyHash = _memberAt(setId, index).blsKeyHash;
-        if (blsKeyHash == 0) return (operator, blsKeyHash, pcr0Hash);
-        KeyRecord memory record = _keys[blsKeyHash];
-        return (record.operator, blsKeyHash, _images[record.image]);
+        if (blsKeyHash != 0) operator = _keys[blsKeyHash].operator;
+    }
+
+    /// @inheritdoc ISignerHistory
+    function imageOf(bytes32 blsKeyHash) external view returns (bytes32 pcr0Hash) {
+        return _imageOf(blsKeyHash);
     }
 
     function __OperatorSets_init() internal {
@@ -142,18 +149,29 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         uint16 minSigners,
         uint64 maxSetAge
     ) internal view returns (uint256 signedWeight) {
+        bytes memory key;
+        (key, signedWeight) = _quorumKey(certificate, quorumBps, minSigners, maxSetAge);
+        if (!BlsVerifier.verify(digest, key, certificate.signature)) revert InvalidSignature(digest);
+    }
+
+    /// @dev The key that a certificate's signature must be under; reverts unless its signers are a quorum of a set that may
+    /// certify. The signature is still to be verified.
+    function _quorumKey(Certificate calldata certificate, uint16 quorumBps, uint16 minSigners, uint64 maxSetAge)
+        internal
+        view
+        returns (bytes memory key, uint256 signedWeight)
+    {
         uint64 setId = certificate.setId;
         SetCheckpoint memory set = _sets[setId];
         _requireUsable(setId, set, maxSetAge);
 
-        (bytes memory key, uint256 weight, uint256 signers) = _signersKey(setId, set, certificate);
-        signedWeight = weight;
+        uint256 signers;
+        (key, signedWeight, signers) = _signersKey(setId, set, certificate);
         if (signers < minSigners || signers == 0) revert TooFewSigners(minSigners, signers);
         if (
             signedWeight * 3 < uint256(set.totalWeight) * 2
                 || (quorumBps > 6667 && signedWeight * 10_000 < uint256(set.totalWeight) * quorumBps)
         ) revert QuorumNotReached(signedWeight, set.totalWeight, quorumBps);
-        if (!BlsVerifier.verify(digest, key, certificate.signature)) revert InvalidSignature(digest);
     }
 
     /// @dev The sum of the signers' keys, their weight and their number. Nothing of it is believed from the certificate but
@@ -246,29 +264,16 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         return aggregate;
     }
 
-    /// @dev Lowers the weight an operator signs with. If it is a member, the set of this block follows: the latest one if
-    /// it was made in this block and so has never been in force, else a copy of it. Keys stay as they are.
-    function _lowerWeight(address operator, uint96 weight) internal returns (uint64 setId, uint96 totalWeight) {
+    /// @dev Gives a member the weight in set `setId` that slashing left it.
+    function _reweigh(address operator, uint64 setId) internal {
         MemberState storage state = _members[operator];
-        uint96 difference = state.weight - weight;
-        state.weight = weight;
-        if (!state.member) return (0, 0);
-
-        setId = _setHead.latestSetId;
-        SetCheckpoint storage latest = _sets[setId];
-        if (latest.createdAtBlock != ChainBlock.number()) {
-            setId = _nextSetId();
-            SetCheckpoint storage copy = _sets[setId];
-            (copy.aggregateKeyHash, copy.earliestValidUntil) = (latest.aggregateKeyHash, latest.earliestValidUntil);
-            if (_revokedMembers != 0) _raiseCleanFrom(setId + 1);
-        }
-        totalWeight = _sets[setId].totalWeight - difference;
-        _sets[setId].totalWeight = totalWeight;
-
-        uint8 index = state.index;
-        MemberCheckpoint storage last = _history[index][_checkpoints[index] - 1];
-        if (last.fromSetId == setId) last.weight = weight;
-        else _record(index, last.blsKeyHash, setId, weight);
+        if (!state.member) revert IOperatorRegistry.OperatorNotAdmitted(operator);
+        (uint8 index, uint96 weight) = (state.index, state.weight);
+        uint96 former = _weightInSet(index);
+        if (former == weight) revert IOperatorRegistry.NothingToReweigh(operator, weight);
+        _sets[setId].totalWeight -= former - weight;
+        _record(index, state.blsKeyHash, setId, weight);
+        emit IOperatorRegistry.OperatorReweighed(operator, setId, index, weight);
     }
 
     /// @dev Opens the next set as a copy of the latest one.
@@ -442,10 +447,15 @@ abstract contract OperatorSets is ICertificateVerifier, ISignerHistory {
         _history[index][position] = MemberCheckpoint({blsKeyHash: blsKeyHash, fromSetId: setId, weight: weight});
     }
 
+    /// @dev What the member at an index signs with in the latest set: more than its operator's weight after slashing.
+    function _weightInSet(uint8 index) private view returns (uint96) {
+        return _history[index][_checkpoints[index] - 1].weight;
+    }
+
     /// @dev Takes a member's weight and image out of the set's sums.
     function _forget(MemberState storage state, uint64 setId) private {
         SetCheckpoint storage set = _sets[setId];
-        set.totalWeight -= state.weight;
+        set.totalWeight -= _weightInSet(state.index);
         set.count -= 1;
         VersionUse storage use = _versionUse[_imageOf(state.blsKeyHash)];
         use.count -= 1;

@@ -3,7 +3,7 @@ pragma solidity ^0.8.28;
 
 import {PausableUpgradeable} from "@openzeppelin/contracts-upgradeable/utils/PausableUpgradeable.sol";
 import {NewtonUpgradeable} from "./NewtonUpgradeable.sol";
-import {IPausableByRole} from "../interfaces/INewton.sol";
+import {IPausableByRole} from "../interfaces/IGovernance.sol";
 
 /// @notice Creating, answering and registering can be paused by a pauser; exits and challenges cannot.
 abstract contract PausableByRole is NewtonUpgradeable, PausableUpgradeable, IPausableByRole {

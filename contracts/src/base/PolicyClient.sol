@@ -59,10 +59,6 @@ abstract contract PolicyClient is IPolicyClient {
 
     bytes32 private constant STORAGE =
         keccak256(abi.encode(uint256(keccak256("newton.storage.PolicyClient")) - 1)) & ~bytes32(uint256(0xff));
-    bytes32 private constant DOMAIN_TYPE =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    bytes32 private constant DOMAIN_NAME = keccak256("Newton Policy Attestation");
-    bytes32 private constant DOMAIN_VERSION = keccak256("1");
     /// @dev The only result that allows: keccak256 of canonical JSON `true`.
     bytes32 private constant ALLOWED = keccak256("true");
 
@@ -138,7 +134,7 @@ abstract contract PolicyClient is IPolicyClient {
         if (TASKS.taskHashes(taskId) == 0) revert TaskNotOfThisChain(taskId);
 
         $.spent[taskId] = true;
-        bytes32 digest = _attestationDigest(attestation);
+        bytes32 digest = Digests.attestationDigest(address(TASKS), attestation);
         CertificateRules memory rules = $.rules;
         if (block.timestamp > rules.readAt + RULES_LIFETIME) rules = _readCertificateRules();
         uint16 quorumBps = _quorumBps();
@@ -175,12 +171,6 @@ abstract contract PolicyClient is IPolicyClient {
         rules.readAt = uint64(block.timestamp);
         _policyClient().rules = rules;
         emit CertificateRulesRead(rules.quorumBps, rules.minSigners, rules.maxSetAge);
-    }
-
-    /// @dev As ITaskManager.attestationDigest; worked out here, since the chain id must be this one's in any case.
-    function _attestationDigest(PolicyAttestation calldata attestation) private view returns (bytes32) {
-        bytes32 domain = keccak256(abi.encode(DOMAIN_TYPE, DOMAIN_NAME, DOMAIN_VERSION, block.chainid, address(TASKS)));
-        return keccak256(abi.encodePacked(hex"1901", domain, Digests.policyAttestation(attestation)));
     }
 
     function _hashIntent(Intent memory intent) private pure returns (bytes32) {

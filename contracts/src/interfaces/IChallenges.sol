@@ -7,7 +7,8 @@ import {IResultVerifier} from "./IResultVerifier.sol";
 // Challenges [design 3.4, 3.5; docs/protocol.md, 12].
 
 /// @notice An attestation as it was signed, with the task it answers. Everything is checked against storage: the task by
-/// its hash, the certificate by the keys of the set it names.
+/// its hash, the certificate by the keys of the set it names. Of a stored answer's own certificate only setId and
+/// nonSignerBitmap count: its signature was verified when it was stored.
 struct AttestationEvidence {
     Task task;
     PolicyAttestation attestation;
@@ -105,9 +106,10 @@ interface ISignerHistory {
     /// one is enough, and the set may be of any age. Proves who signed; what a certificate is worth is for
     /// ICertificateVerifier.
     function verifySigners(bytes32 digest, Certificate calldata certificate) external view returns (uint256 signers);
-    /// @notice Who stood at an index in a set, with the image its key was admitted under; zeros if nobody did.
-    function memberAt(uint64 setId, uint8 index)
-        external
-        view
-        returns (address operator, bytes32 blsKeyHash, bytes32 pcr0Hash);
+    /// @notice Number of a set's members.
+    function memberCount(uint64 setId) external view returns (uint256);
+    /// @notice Who stood at an index in a set; zeros if nobody did.
+    function memberAt(uint64 setId, uint8 index) external view returns (address operator, bytes32 blsKeyHash);
+    /// @notice The image that a key was admitted under, zero if it never was.
+    function imageOf(bytes32 blsKeyHash) external view returns (bytes32 pcr0Hash);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.28;
 
-// Every struct, event, custom error and external function of the Newton contracts, in one file without imports: the
-// contracts implement it, and the Rust bindings are generated from it. Formulas and wire forms: docs/protocol.md.
+// Structs, events, custom errors and external functions of the Newton contracts; those of governance and roles stand in
+// IGovernance.sol, of challenges in IChallenges.sol. Without imports: the contracts implement it, and the Rust bindings
+// are generated from it. Formulas and wire forms: docs/protocol.md.
 // Block numbers are the chain's native ones (ChainBlock.number()). What is registered, admitted, activated or revoked
 // in a block counts from the next block on.
 
@@ -88,6 +89,16 @@ struct SkipUnavailable {
     uint32 txIndex;
     uint32 logIndex;
     uint32 item;
+}
+
+/// @notice A state that a quorum and, after a timelock, governance put in the place of what no enclave can derive any more
+/// (EIP-712, domain "Newton State Commit"). commit is the next one but has no delta (deltaHash zero); snapshotHash and
+/// snapshotLength are those of the sealed snapshot's bytes, daRefHash that of the reference to fetch them by.
+struct SealedSnapshot {
+    StateCommit commit;
+    bytes32 snapshotHash;
+    uint64 snapshotLength;
+    bytes32 daRefHash;
 }
 
 /// @notice What the registry keeps of the latest commit; of earlier ones it keeps the root.
@@ -204,6 +215,17 @@ struct TaskResponse {
     bool allowed;
 }
 
+/// @notice A task's hash, zero if there is none, and what is known of its answer: respondedAt is zero without one. Who did
+/// not sign it is kept while the bitmap fits beside the rest (signersKept).
+struct TaskRecord {
+    bytes32 taskHash;
+    bytes32 digest;
+    uint64 respondedAt;
+    uint64 setId;
+    bool signersKept;
+    uint256 nonSignerBitmap;
+}
+
 // ------------------------------------------------------------------------------------------------ operators and keys
 
 /// @notice Admission of one boot's keys (EIP-712, domain "Newton Enclave Admission"). validUntil is a block timestamp.
@@ -260,78 +282,7 @@ struct KeyEpoch {
     bytes32 privacyPublicKey;
 }
 
-/// @notice A whitelisted enclave image. activeFrom, deprecatedFrom and revokedAt are the first blocks in which it is
-/// active, deprecated, revoked; zero means never.
-struct EnclaveVersion {
-    bytes32 pcr0Hash;
-    bytes32 pcr1Hash;
-    bytes32 pcr2Hash;
-    bytes32 sourceHash;
-    string label;
-    uint64 proposedAt;
-    uint64 activeFrom;
-    uint64 deprecatedFrom;
-    uint64 revokedAt;
-}
-
-// ------------------------------------------------------------------------------------------------------------- roles
-
-/// @notice A pauser, named by the owner, can stop the creating, answering and registering functions of a contract.
-interface IPausableByRole {
-    event PauserSet(address indexed pauser);
-
-    error NotPauser(address account);
-
-    /// @notice Names the account that may pause. Owner only.
-    function setPauser(address pauser) external;
-    /// @notice Stops the guarded functions. Pauser or owner.
-    function pause() external;
-    /// @notice Lets the guarded functions run again. Owner only.
-    function unpause() external;
-    function pauser() external view returns (address);
-}
-
-/// @notice Who may register templates and deploy instances: everyone, or the accounts on two lists.
-interface IAllowlistGuard {
-    event TemplateRegistrationPermissionlessSet(bool permissionless);
-    event InstanceDeploymentPermissionlessSet(bool permissionless);
-    event TemplateAuthorSet(address indexed author, bool allowed);
-    event InstanceDeployerSet(address indexed deployer, bool allowed);
-
-    error UnauthorizedTemplateAuthor(address account);
-    error UnauthorizedInstanceDeployer(address account);
-
-    function setTemplateRegistrationPermissionless(bool permissionless) external;
-    function setInstanceDeploymentPermissionless(bool permissionless) external;
-    function setTemplateAuthor(address author, bool allowed) external;
-    function setInstanceDeployer(address deployer, bool allowed) external;
-    function templateRegistrationPermissionless() external view returns (bool);
-    function instanceDeploymentPermissionless() external view returns (bool);
-    function templateAuthors(address author) external view returns (bool);
-    function instanceDeployers(address deployer) external view returns (bool);
-}
-
 // ------------------------------------------------------------------------------------------------ policy registries
-
-/// @notice Client → owner → deployers. Only the client itself or its own owner() can claim it.
-interface IPolicyClientRegistry {
-    event ClientRegistered(address indexed client, address indexed owner, address indexed claimedBy);
-    event ClientDeployerSet(address indexed client, address indexed owner, address indexed deployer, bool allowed);
-
-    error UnauthorizedClaim(address client, address account);
-    error ClientNotRegistered(address client);
-    error NotClientOwner(address client, address owner, address account);
-    error ZeroAddress();
-
-    /// @notice Records `owner` as the owner of `client`. Repeating it changes the owner and drops all delegations.
-    function registerClient(address client, address owner) external;
-    /// @notice Lets `deployer` act for `client`, or no longer. Client's owner only.
-    function setDeployer(address client, address deployer, bool allowed) external;
-    /// @notice Owner of a client, zero if it is not registered.
-    function ownerOf(address client) external view returns (address);
-    /// @notice True for the client's owner and its deployers.
-    function isAuthorized(address client, address account) external view returns (bool);
-}
 
 /// @notice Policy templates and instances [design 2.2, 3.1].
 interface IPolicyRegistry {
@@ -571,6 +522,8 @@ interface IOperatorRegistry {
         uint64 earliestValidUntil,
         bytes aggregateKey
     );
+    /// @notice The operator signs with this weight, which slashing left it, from this set on.
+    event OperatorReweighed(address indexed operator, uint64 indexed setId, uint8 index, uint96 weight);
     /// @notice Sets below firstCleanSetId hold a revoked member and no longer certify anything.
     event SetsInvalidated(uint64 firstCleanSetId, bytes32 indexed pcr0Hash);
     event ExitRequested(address indexed operator, uint64 exitAt);
@@ -599,6 +552,9 @@ interface IOperatorRegistry {
     error MemberKeysLength(uint256 expected, uint256 got);
     error ExitNotRequested(address operator);
     error ExitDelayNotOver(uint64 executableAt, uint64 timestamp);
+    error StillChallengeable(uint64 lastBlock, uint64 blockNumber);
+    error NothingToReweigh(address operator, uint96 weight);
+    error NoOperatorsNamed();
     error NotVersionRegistry(address account);
 
     /// @notice Puts an operator on the allow-list with the weight its next admission gets. Owner only.
@@ -631,9 +587,12 @@ interface IOperatorRegistry {
     /// @notice Removes operators whose admission expired, whose version is not active, or that are no longer allowed.
     /// memberKeys are their keys in the same order.
     function prune(address[] calldata operators, bytes calldata memberKeys, bytes calldata currentAggregateKey) external;
+    /// @notice Makes a set in which these members sign with the weight that slashing left them; anyone may send it.
+    function reweigh(address[] calldata operators, bytes calldata currentAggregateKey) external;
     /// @notice Leaves the set at once; the weight stays slashable until completeExit. The two keys as in
     /// retireAdmission, both empty if the operator is in no set.
     function requestExit(bytes calldata blsPublicKey, bytes calldata currentAggregateKey) external;
+    /// @notice Ends an exit once its delay is over and nothing the operator can have signed is challengeable any more.
     function completeExit() external;
     /// @notice Called by the version registry when it revokes an image.
     function onVersionRevoked(bytes32 pcr0Hash) external;
@@ -653,56 +612,12 @@ interface IOperatorRegistry {
     function admissionDigest(EnclaveAdmission calldata admission) external view returns (bytes32);
     /// @notice Timestamp from which an approved admission may be used, zero if it is not approved.
     function approvedAdmissions(bytes32 digest) external view returns (uint64);
+    /// @notice Last block in which something that an exiting operator signed as a member can be challenged, by the
+    /// parameters of now; zero if no exit was requested.
+    function liableThrough(address operator) external view returns (uint64);
     function exitDelay() external view returns (uint64);
     function admissionTimelock() external view returns (uint64);
     function maxAdmissionSeconds() external view returns (uint64);
-}
-
-/// @notice Governance's whitelist of images, configurations and rules [design 3.1].
-interface IEnclaveVersionRegistry {
-    /// @notice pcrs is PCR0, PCR1 and PCR2, 48 bytes each.
-    event VersionProposed(bytes32 indexed pcr0Hash, bytes pcrs, bytes32 sourceHash, string label, uint64 activeFrom);
-    event VersionDeprecated(bytes32 indexed pcr0Hash, uint64 deprecatedFrom);
-    event VersionRevoked(bytes32 indexed pcr0Hash, uint64 revokedAt);
-    event ConfigApproved(bytes32 indexed configHash, bool approved);
-    event RulesVersionScheduled(uint32 indexed rulesVersion, uint64 activeFrom);
-    event EmergencyRoleSet(address indexed account);
-
-    error VersionAlreadyProposed(bytes32 pcr0Hash);
-    error UnknownVersion(bytes32 pcr0Hash);
-    error VersionIsRevoked(bytes32 pcr0Hash);
-    error VersionAlreadyDeprecated(bytes32 pcr0Hash, uint64 deprecatedFrom);
-    error InvalidPcrLength(uint256 length);
-    error ZeroPcr();
-    error NotEmergencyRole(address account);
-    error RulesVersionNotNext(uint32 expected, uint32 got);
-    error RulesActivationTooEarly(uint64 earliest, uint64 got);
-
-    /// @notice Proposes an image by its PCRs (48 bytes each); it is active after the delay. Owner only.
-    function proposeVersion(
-        bytes calldata pcr0,
-        bytes calldata pcr1,
-        bytes calldata pcr2,
-        bytes32 sourceHash,
-        string calldata label
-    ) external returns (bytes32 pcr0Hash);
-    function deprecateVersion(bytes32 pcr0Hash, uint64 graceBlocks) external;
-    /// @notice Revokes for good, from the next block on. Sets that hold such a member certify nothing any more;
-    /// IOperatorRegistry.prune then writes the set without them. Emergency role or owner.
-    function revokeVersion(bytes32 pcr0Hash) external;
-    function approveConfig(bytes32 configHash, bool approved) external;
-    /// @notice Schedules the next rules version from a block on. Owner only.
-    function scheduleRulesVersion(uint32 rulesVersion, uint64 activeFrom) external;
-    function setEmergencyRole(address account) external;
-
-    function versions(bytes32 pcr0Hash) external view returns (EnclaveVersion memory);
-    function isActive(bytes32 pcr0Hash) external view returns (bool);
-    function wasActiveAt(bytes32 pcr0Hash, uint64 blockNumber) external view returns (bool);
-    function isApprovedConfig(bytes32 configHash) external view returns (bool);
-    function rulesVersionAt(uint64 blockNumber) external view returns (uint32);
-    function latestRulesVersion() external view returns (uint32 rulesVersion, uint64 activeFrom);
-    function activationDelay() external view returns (uint64);
-    function emergencyRole() external view returns (address);
 }
 
 /// @notice The master secret's public face [design 5.1].
@@ -740,6 +655,14 @@ interface IStateCommitRegistry {
     /// changes, genesisTime is activeFromTimestamp, so that the new windows start where the old ones end.
     event ConsensusParametersSet(ConsensusParameters parameters, uint64 activeFromTimestamp);
     event EntrySkipped(uint64 indexed blockNumber, uint32 txIndex, uint32 logIndex, uint32 item);
+    /// @notice The owner's half of a recovery; the quorum's is the certificate that it is adopted with.
+    event SnapshotProposed(bytes32 indexed digest, SealedSnapshot snapshot, uint64 adoptableFrom);
+    event SnapshotCancelled(bytes32 indexed digest);
+    /// @notice The next root came from a sealed snapshot and not from the queue: a commit in all but its derivation. daRef is
+    /// where the snapshot's bytes can be had.
+    event SnapshotAdopted(
+        uint64 indexed sequenceNo, bytes32 newStateRoot, SealedSnapshot snapshot, bytes32 digest, bytes daRef
+    );
     event BacklogRecorded(address indexed author, uint64 length, uint64 registeredBytes);
 
     error SequenceMismatch(uint64 expected, uint64 got);
@@ -759,6 +682,11 @@ interface IStateCommitRegistry {
     error BacklogFull(uint256 outstanding, uint256 added, uint256 maximum);
     error AuthorQuotaExceeded(address author, uint256 outstanding, uint256 added, uint256 quota);
     error EntryAlreadySkipped(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item);
+    /// @notice field is the name of the field that may not be what it is, in ASCII.
+    error InvalidSnapshot(bytes32 field);
+    error SnapshotNotProposed(bytes32 digest);
+    error SnapshotTimelocked(uint64 adoptableFrom, uint64 timestamp);
+    error DaReferenceMismatch(bytes32 expected, bytes32 got);
     error EntryAlreadyDrained(uint64 blockNumber, uint32 txIndex, uint32 logIndex, uint32 item);
 
     /// @notice Accepts the next root with a quorum's certificate; anyone may submit it.
@@ -767,6 +695,15 @@ interface IStateCommitRegistry {
         Certificate calldata certificate,
         bytes[] calldata deltaDaRefs
     ) external;
+    /// @notice Proposes a sealed snapshot, for the case that the enclaves cannot go on by themselves; proposing it again starts
+    /// its timelock anew. Owner only.
+    function proposeSnapshot(SealedSnapshot calldata snapshot) external returns (uint64 adoptableFrom);
+    /// @notice Withdraws a proposal. Owner only.
+    function cancelSnapshot(bytes32 digest) external;
+    /// @notice Makes a proposed snapshot's root the next one, after its timelock, with a quorum's certificate over
+    /// snapshotDigest; anyone may submit it. All checks of a commit hold.
+    function adoptSnapshot(SealedSnapshot calldata snapshot, Certificate calldata certificate, bytes calldata daRef)
+        external;
     /// @notice Drops a queue entry whose bytes nobody can get, by quorum certificate.
     function skipUnavailable(SkipUnavailable calldata entry, Certificate calldata certificate) external;
     /// @notice Sets new parameters (genesisTime is ignored); they hold from the first window end at least one window
@@ -797,9 +734,19 @@ interface IStateCommitRegistry {
     function certificateRules() external view returns (uint16 quorumBps, uint16 minSigners, uint64 maxSetAge);
     /// @notice What an answer is held against: least number of signers, greatest age of a set, blocks to answer in.
     function responseRules() external view returns (uint16 minSigners, uint64 maxSetAge, uint64 responseWindow);
+    /// @notice Blocks in which a task can be answered and an answer challenged.
+    function challengeRules() external view returns (uint64 responseWindow, uint64 challengeWindow);
+    /// @notice Blocks after which nothing that a member's key signed can be challenged any more, counted from when the member
+    /// left: the greatest set age, life of an attestation and challenge window there ever were. Never falls.
+    function liabilityBlocks() external view returns (uint64);
+    /// @notice Timestamp from which a proposed snapshot may be adopted, zero if it is not proposed.
+    function proposedSnapshots(bytes32 digest) external view returns (uint64 adoptableFrom);
+    /// @notice Seconds from proposing a snapshot to its adoption.
+    function snapshotTimelock() external view returns (uint64);
     function backlog() external view returns (uint64 registeredBytes, uint64 settledBytes);
     function authorBacklog(address author) external view returns (uint64);
     function commitDigest(StateCommit calldata commit) external view returns (bytes32);
+    function snapshotDigest(SealedSnapshot calldata snapshot) external view returns (bytes32);
     function skipDigest(SkipUnavailable calldata entry) external view returns (bytes32);
     function deploymentBlock() external view returns (uint64);
 }
@@ -836,6 +783,8 @@ interface ITaskManager {
     ) external;
     function taskHashes(bytes32 taskId) external view returns (bytes32);
     function responses(bytes32 taskId) external view returns (TaskResponse memory);
+    /// @notice What a challenge asks of a task.
+    function taskRecord(bytes32 taskId) external view returns (TaskRecord memory);
     function attestationDigest(PolicyAttestation calldata attestation) external view returns (bytes32);
     function hashIntent(Intent calldata intent) external pure returns (bytes32);
     function nextNonce() external view returns (uint64);

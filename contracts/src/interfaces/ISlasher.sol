@@ -4,12 +4,9 @@ pragma solidity ^0.8.28;
 /// @notice Takes weight from operators that misbehaved [design 3.1, 3.4]. The operator registry implements it; a staking
 /// system can stand behind this seat. Without imports, since the enclave's bindings are generated from it.
 interface ISlasher {
-    /// @notice The weight an operator signs with fell by `slashed` to `weight`; what its next admission gets is in the
-    /// OperatorAllowed event before this one. setId is the set that holds the new weight from the next block on, and
-    /// totalWeight its sum; both are zero if the operator is in no set. All else of that set is as in the set before it.
-    event OperatorSlashed(
-        address indexed operator, uint64 indexed setId, uint96 slashed, uint96 weight, uint96 totalWeight
-    );
+    /// @notice An operator's weight fell by `slashed` to `weight`; what its next admission gets is in the OperatorAllowed
+    /// event before this one. Sets that exist keep the weight they have: IOperatorRegistry.reweigh makes the next one.
+    event OperatorSlashed(address indexed operator, uint96 slashed, uint96 weight);
 
     /// @notice The operator has nothing at stake: never registered, exit completed, or all of it slashed.
     error OperatorNotSlashable(address operator);

@@ -19,6 +19,7 @@ library BlsVerifier {
     uint256 private constant SHA256 = 0x02;
     uint256 private constant MODEXP = 0x05;
     uint256 private constant G1_ADD = 0x0b;
+    uint256 private constant G1_MSM = 0x0c;
     uint256 private constant G2_ADD = 0x0d;
     uint256 private constant PAIRING = 0x0f;
     uint256 private constant MAP_FP_TO_G1 = 0x10;
@@ -27,7 +28,9 @@ library BlsVerifier {
     uint256 private constant MODEXP_GAS = 2000; // 200, 500 under EIP-7883
     uint256 private constant G1_ADD_GAS = 750; // 375
     uint256 private constant G2_ADD_GAS = 1200; // 600
+    uint256 private constant G1_MSM_GAS = 24_000; // 12000 for one point
     uint256 private constant PAIRING_GAS = 205_800; // 37700 + 2 * 32600
+    uint256 private constant PAIRING_OF_THREE_GAS = 271_000; // 37700 + 3 * 32600
     uint256 private constant MAP_FP_TO_G1_GAS = 11_000; // 5500
 
     // The field's modulus in two words.
@@ -46,6 +49,54 @@ library BlsVerifier {
         returns (bool)
     {
         return _verify(message, POSSESSION_TAG, publicKey, proof);
+    }
+
+    /// @notice True if `signature` is one of `message` under `publicKey` and `proof` a proof of possession over `possession`
+    /// under `newKey`: both for little more than one.
+    /// @dev e(signature + c * proof, -g2) * e(hash, publicKey) * e(c * hash', newKey) == 1, where c is the hash of everything
+    /// that went in. If one of the two were wrong, one c in the group's order would let it pass, and c is known only once
+    /// all else is fixed. The multiplication checks that the proof is in the subgroup; the pairing checks the sum, so the
+    /// signature is, and both keys.
+    function verifyBoth(
+        bytes32 message,
+        bytes memory publicKey,
+        bytes memory signature,
+        bytes32 possession,
+        bytes memory newKey,
+        bytes memory proof
+    ) internal view returns (bool) {
+        _requirePoints(publicKey, signature);
+        _requirePoints(newKey, proof);
+        uint256 c = uint256(
+            keccak256(
+                abi.encodePacked(
+                    message, keccak256(publicKey), keccak256(signature), possession, keccak256(newKey), keccak256(proof)
+                )
+            )
+        );
+        // 0..1151 the pairs; 1152..1311 a point and its factor.
+        uint256 input = _allocate(1312);
+        uint256 product = input + 1152;
+        _hashToG1(message, SIGNATURE_TAG, input + 384);
+        _hashToG1(possession, POSSESSION_TAG, product);
+        assembly ("memory-safe") {
+            mstore(add(product, 128), c)
+        }
+        _point(G1_MSM, G1_MSM_GAS, product, 160, input + 768);
+        assembly ("memory-safe") {
+            mcopy(product, add(proof, 0x20), 128)
+        }
+        _point(G1_MSM, G1_MSM_GAS, product, 160, input + 128);
+        assembly ("memory-safe") {
+            mcopy(input, add(signature, 0x20), 128)
+        }
+        _point(G1_ADD, G1_ADD_GAS, input, 256, input);
+        assembly ("memory-safe") {
+            mcopy(add(input, 512), add(publicKey, 0x20), 256)
+            mcopy(add(input, 896), add(newKey, 0x20), 256)
+        }
+        _storeGenerator(input + 128);
+        return _pairing(input, 1152, PAIRING_OF_THREE_GAS);
     }
 
     /// @notice Sum of two points of G2.
@@ -106,32 +157,63 @@ library BlsVerifier {
         view
         returns (bool)
     {
+        _requirePoints(publicKey, signature);
+        uint256 input = _allocate(768);
+        _hashToG1(message, tag, input + 384);
+        assembly ("memory-safe") {
+            mcopy(input, add(signature, 0x20), 128)
+            mcopy(add(input, 512), add(publicKey, 0x20), 256)
+        }
+        _storeGenerator(input + 128);
+        return _pairing(input, 768, PAIRING_GAS);
+    }
+
+    function _requirePoints(bytes memory publicKey, bytes memory signature) private pure {
         requireLength(publicKey, G2_LENGTH);
         requireLength(signature, G1_LENGTH);
         if (isInfinity(publicKey) || isInfinity(signature)) revert ICertificateVerifier.PointAtInfinity();
-        uint256 input = _allocate(768);
-        _hashToG1(message, tag, input + 384);
-        bool ok;
-        bool result;
+    }
+
+    /// @dev Writes -g2.
+    function _storeGenerator(uint256 start) private pure {
         assembly ("memory-safe") {
-            mcopy(input, add(signature, 0x20), 128)
-            mstore(add(input, 128), 0x024aa2b2f08f0a91260805272dc51051)
-            mstore(add(input, 160), 0xc6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8)
-            mstore(add(input, 192), 0x13e02b6052719f607dacd3a088274f65)
-            mstore(add(input, 224), 0x596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e)
-            mstore(add(input, 256), 0x0d1b3cc2c7027888be51d9ef691d77bc)
-            mstore(add(input, 288), 0xb679afda66c73f17f9ee3837a55024f78c71363275a75d75d86bab79f74782aa)
-            mstore(add(input, 320), 0x13fa4d4a0ad8b1ce186ed5061789213d)
-            mstore(add(input, 352), 0x993923066dddaf1040bc3ff59f825c78df74f2d75467e25e0f55f8a00fa030ed)
-            mcopy(add(input, 512), add(publicKey, 0x20), 256)
-            ok := staticcall(PAIRING_GAS, PAIRING, input, 768, 0, 32)
+            mstore(start, 0x024aa2b2f08f0a91260805272dc51051)
+            mstore(add(start, 32), 0xc6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8)
+            mstore(add(start, 64), 0x13e02b6052719f607dacd3a088274f65)
+            mstore(add(start, 96), 0x596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e)
+            mstore(add(start, 128), 0x0d1b3cc2c7027888be51d9ef691d77bc)
+            mstore(add(start, 160), 0xb679afda66c73f17f9ee3837a55024f78c71363275a75d75d86bab79f74782aa)
+            mstore(add(start, 192), 0x13fa4d4a0ad8b1ce186ed5061789213d)
+            mstore(add(start, 224), 0x993923066dddaf1040bc3ff59f825c78df74f2d75467e25e0f55f8a00fa030ed)
+        }
+    }
+
+    /// @dev Whether the product of the pairings is one.
+    function _pairing(uint256 input, uint256 length, uint256 gasCap) private view returns (bool result) {
+        bool ok;
+        assembly ("memory-safe") {
+            ok := staticcall(gasCap, PAIRING, input, length, 0, 32)
             ok := and(ok, eq(returndatasize(), 32))
             result := eq(mload(0), 1)
         }
         // A precompile's address is one byte.
         // forge-lint: disable-next-line(unsafe-typecast)
         if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(PAIRING)));
-        return result;
+    }
+
+    /// @dev Writes the point of G1 that a precompile answers with.
+    function _point(uint256 precompile, uint256 gasCap, uint256 input, uint256 length, uint256 destination)
+        private
+        view
+    {
+        bool ok;
+        assembly ("memory-safe") {
+            ok := staticcall(gasCap, precompile, input, length, destination, 128)
+            ok := and(ok, eq(returndatasize(), 128))
+        }
+        // A precompile's address is one byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        if (!ok) revert ICertificateVerifier.PrecompileFailed(address(uint160(precompile)));
     }
 
     /// @dev hash_to_curve of RFC 9380 with expand_message_xmd and SHA-256; writes 128 bytes to `destination`. `tag` is the

@@ -3,6 +3,7 @@ pragma solidity ^0.8.28;
 
 import {
     StateCommit,
+    SealedSnapshot,
     SkipUnavailable,
     EnclaveAdmission,
     KeyEpoch,
@@ -15,6 +16,9 @@ import {
 library Digests {
     bytes32 internal constant STATE_COMMIT_TYPE = keccak256(
         "StateCommit(uint64 sequenceNo,bytes32 prevStateRoot,bytes32 newStateRoot,uint64 boundaryBlock,uint64 boundaryTimestamp,bytes32 deltaHash,uint32 rulesVersion,uint64 drainedBlock,uint32 drainedTx,uint32 drainedLog,uint32 drainedItem,uint64 settledBytes)"
+    );
+    bytes32 internal constant SEALED_SNAPSHOT_TYPE = keccak256(
+        "SealedSnapshot(StateCommit commit,bytes32 snapshotHash,uint64 snapshotLength,bytes32 daRefHash)StateCommit(uint64 sequenceNo,bytes32 prevStateRoot,bytes32 newStateRoot,uint64 boundaryBlock,uint64 boundaryTimestamp,bytes32 deltaHash,uint32 rulesVersion,uint64 drainedBlock,uint32 drainedTx,uint32 drainedLog,uint32 drainedItem,uint64 settledBytes)"
     );
     bytes32 internal constant SKIP_UNAVAILABLE_TYPE =
         keccak256("SkipUnavailable(uint64 blockNumber,uint32 txIndex,uint32 logIndex,uint32 item)");
@@ -32,9 +36,32 @@ library Digests {
         "PolicyAttestation(bytes32 taskId,bytes32 policyInstanceId,bytes32 policyTemplateId,bytes32 regoHash,bytes32 paramsSchemaHash,bytes32 paramsHash,uint64 referenceBlock,uint64 expirationBlock,uint64 stateSequenceNo,bytes32 stateRoot,uint32 rulesVersion,bytes32 intentHash,bytes32 wasmArgsHash,bytes32 evaluationResultHash,PolicyDataBinding[] data)PolicyDataBinding(bytes32 dataInstanceId,bytes32 dataTemplateId,bytes32 wasmHash,bytes32 paramsSchemaHash,bytes32 secretsSchemaHash,bytes32 paramsHash,bytes32 secretsLeafHash,bytes32 outputHash,bytes32 transcriptHash)"
     );
 
+    bytes32 private constant DOMAIN_TYPE =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 private constant ATTESTATION_NAME = keccak256("Newton Policy Attestation");
+    bytes32 private constant VERSION = keccak256("1");
+
+    /// @notice What is signed for an attestation to a task manager of this chain; as ITaskManager.attestationDigest.
+    function attestationDigest(address taskManager, PolicyAttestation calldata value) internal view returns (bytes32) {
+        bytes32 domain = keccak256(abi.encode(DOMAIN_TYPE, ATTESTATION_NAME, VERSION, block.chainid, taskManager));
+        return keccak256(abi.encodePacked(hex"1901", domain, policyAttestation(value)));
+    }
+
     function stateCommit(StateCommit calldata commit) internal pure returns (bytes32) {
         // A struct of value types encodes as its fields, so this is hashStruct.
         return keccak256(abi.encode(STATE_COMMIT_TYPE, commit));
+    }
+
+    function sealedSnapshot(SealedSnapshot calldata snapshot) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                SEALED_SNAPSHOT_TYPE,
+                stateCommit(snapshot.commit),
+                snapshot.snapshotHash,
+                snapshot.snapshotLength,
+                snapshot.daRefHash
+            )
+        );
     }
 
     function skipUnavailable(SkipUnavailable calldata entry) internal pure returns (bytes32) {

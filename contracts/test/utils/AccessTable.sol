@@ -3,15 +3,17 @@ pragma solidity ^0.8.28;
 
 import {AttestationEvidence, IChallengeVerifier, SecretsProof} from "../../src/interfaces/IChallenges.sol";
 import {
+    IAllowlistGuard,
+    IEnclaveVersionRegistry,
+    IPausableByRole,
+    IPolicyClientRegistry
+} from "../../src/interfaces/IGovernance.sol";
+import {
     Certificate,
     EnclaveAdmission,
     ICertificateVerifier,
-    IAllowlistGuard,
-    IEnclaveVersionRegistry,
     IKeyRegistry,
     IOperatorRegistry,
-    IPausableByRole,
-    IPolicyClientRegistry,
     IPolicyDataRegistry,
     IPolicyRegistry,
     IStateCommitRegistry,
@@ -19,6 +21,7 @@ import {
     Intent,
     KeyEpoch,
     PolicyAttestation,
+    SealedSnapshot,
     SkipUnavailable,
     StateCommit,
     Task
@@ -156,6 +159,10 @@ abstract contract AccessTable is PolicySuite {
         _allow(newcomer.account, 100);
         _next(1);
         vm.warp(_time() + EXIT_DELAY);
+        _outlive();
+        // Slashed, so that there is something to put into a set.
+        vm.prank(address(challenges));
+        ISlasher(address(operators)).slashOperator(signers[1].account, 10);
 
         _registerClient();
         vm.prank(CLIENT_OWNER);
@@ -221,9 +228,11 @@ abstract contract AccessTable is PolicySuite {
             call = abi.encodeWithSignature("initialize(address,bool,bool)", STRANGER, true, true);
         } else if (target == address(commits)) {
             call = abi.encodeWithSignature(
-                "initialize(address,(uint64,uint64,uint64,uint32,uint64,uint16,uint16,uint64,uint64,uint64,uint64,uint64,bool))",
+                "initialize(address,(uint64,uint64,uint64,uint32,uint64,uint16,uint16,uint64,uint64,uint64,uint64,uint64,bool),uint32,uint48)",
                 STRANGER,
-                _parameters()
+                _parameters(),
+                1,
+                0
             );
         } else if (target == address(versions)) {
             call = abi.encodeWithSignature("initialize(address,address,uint64,uint32)", STRANGER, STRANGER, 1, 1);
@@ -398,7 +407,20 @@ abstract contract AccessTable is PolicySuite {
             _bit(Role.Challenges),
             abi.encodePacked(ISlasher.NotChallengeVerifier.selector)
         );
+        _reweighRow();
         _leavingRows();
+    }
+
+    function _reweighRow() internal {
+        address[] memory slashed = new address[](1);
+        slashed[0] = signers[1].account;
+        _row(
+            address(operators),
+            "reweigh",
+            abi.encodeCall(IOperatorRegistry.reweigh, (slashed, aggregateKey)),
+            ANYONE,
+            ""
+        );
     }
 
     function _leavingRows() internal {
@@ -476,6 +498,7 @@ abstract contract AccessTable is PolicySuite {
         );
         _owned(target, "setMinKeyEpoch", abi.encodeCall(IKeyRegistry.setMinKeyEpoch, (1)));
         _commitRows(address(commits));
+        _snapshotRows(address(commits));
     }
 
     function _commitRows(address target) internal {
@@ -504,6 +527,24 @@ abstract contract AccessTable is PolicySuite {
             abi.encodeCall(IStateCommitRegistry.recordRegistered, (STRANGER, 1, 1)),
             _bit(Role.Policies) | _bit(Role.Data),
             abi.encodePacked(IStateCommitRegistry.NotRegistry.selector)
+        );
+    }
+
+    function _snapshotRows(address target) internal {
+        SealedSnapshot memory snapshot = _sealed(keccak256("root 2"));
+        bytes32 digest = commits.snapshotDigest(snapshot);
+        bytes memory propose = abi.encodeCall(IStateCommitRegistry.proposeSnapshot, (snapshot));
+        vm.prank(GOVERNANCE);
+        commits.proposeSnapshot(snapshot);
+        vm.warp(_time() + TIMELOCK);
+        _owned(target, "proposeSnapshot", propose);
+        _owned(target, "cancelSnapshot", abi.encodeCall(IStateCommitRegistry.cancelSnapshot, (digest)));
+        _row(
+            target,
+            "adoptSnapshot",
+            abi.encodeCall(IStateCommitRegistry.adoptSnapshot, (snapshot, _certify(digest), SNAPSHOT_REF)),
+            ANYONE,
+            ""
         );
     }
 

@@ -2,21 +2,21 @@
 pragma solidity ^0.8.28;
 
 import {AttestationEvidence, IChallengeVerifier} from "../../src/interfaces/IChallenges.sol";
+import {IEnclaveVersionRegistry, IPolicyClientRegistry} from "../../src/interfaces/IGovernance.sol";
 import {
     ArtifactRef,
     Certificate,
     ConsensusParameters,
     EnclaveAdmission,
     ICertificateVerifier,
-    IEnclaveVersionRegistry,
     IKeyRegistry,
     IOperatorRegistry,
-    IPolicyClientRegistry,
     IPolicyDataRegistry,
     IPolicyRegistry,
     IStateCommitRegistry,
     ITaskManager,
     PolicyAttestation,
+    SealedSnapshot,
     StateCommit
 } from "../../src/interfaces/INewton.sol";
 import {IEnclaveReexecutionVerifier, ResultOutcome} from "../../src/interfaces/IResultVerifier.sol";
@@ -48,6 +48,7 @@ abstract contract Suite {
     uint64 internal constant MAX_ADMISSION = 30 days;
     uint64 internal constant ACTIVATION_DELAY = 5;
     bytes32 internal constant CONFIG = keccak256("config");
+    bytes internal constant SNAPSHOT_REF = "where the sealed bytes are";
     uint8 internal constant REEXECUTION = 1;
     uint8 internal constant EVALUATION = 1;
     uint8 internal constant STATE_COMMIT = 2;
@@ -140,9 +141,11 @@ abstract contract Suite {
             abi.encodeWithSignature("initialize(address,bool,bool)", GOVERNANCE, true, true),
             abi.encodeWithSignature("initialize(address,bool,bool)", GOVERNANCE, true, true),
             abi.encodeWithSignature(
-                "initialize(address,(uint64,uint64,uint64,uint32,uint64,uint16,uint16,uint64,uint64,uint64,uint64,uint64,bool))",
+                "initialize(address,(uint64,uint64,uint64,uint32,uint64,uint16,uint16,uint64,uint64,uint64,uint64,uint64,bool),uint32,uint48)",
                 GOVERNANCE,
-                _parameters()
+                _parameters(),
+                1,
+                TIMELOCK
             ),
             abi.encodeWithSignature(
                 "initialize(address,address,uint64,uint32)", GOVERNANCE, EMERGENCY, ACTIVATION_DELAY, 1
@@ -248,6 +251,10 @@ abstract contract Suite {
     /// @dev Admits an operator: the first by the owner's word, the others by certificate. Moves to the next block.
     function _join(string memory name, uint96 weight) internal returns (Signer memory signer) {
         signer = _signer(name);
+        _join(signer, weight);
+    }
+
+    function _join(Signer memory signer, uint96 weight) internal {
         _allow(signer.account, weight);
         EnclaveAdmission memory admission = _admission(signer);
         Certificate memory certificate;
@@ -306,6 +313,15 @@ abstract contract Suite {
         commit.deltaHash = keccak256(abi.encode(root));
         commit.rulesVersion = 1;
         (commit.drainedBlock, commit.drainedTx, commit.drainedLog, commit.drainedItem) = commits.drainedThrough();
+    }
+
+    /// @dev A sealed snapshot in the place of the next commit.
+    function _sealed(bytes32 root) internal view returns (SealedSnapshot memory snapshot) {
+        snapshot.commit = _commit(root);
+        snapshot.commit.deltaHash = 0;
+        snapshot.snapshotHash = keccak256("sealed bytes");
+        snapshot.snapshotLength = 12;
+        snapshot.daRefHash = keccak256(SNAPSHOT_REF);
     }
 
     function _submit(StateCommit memory commit) internal {
@@ -376,6 +392,11 @@ abstract contract Suite {
     }
 
     // --------------------------------------------------------------------------------------------------------- tools
+
+    /// @dev Until nothing that a member signed can be challenged any more, once it has left.
+    function _outlive() internal {
+        vm.roll(_number() + commits.liabilityBlocks() + 1);
+    }
 
     function _next(uint256 blocks) internal {
         vm.roll(_number() + blocks);

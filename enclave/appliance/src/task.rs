@@ -62,7 +62,9 @@ pub async fn evaluate_and_sign(
     let work = blocking(move || {
         let started = Instant::now();
         let question = Question::new(&app, &running, &engine, query.task_id)?;
-        let mut answer = question.answer(query)?;
+        let answer = question.answer(query);
+        app.metrics.evaluations.observe(started.elapsed());
+        let mut answer = answer?;
         // For the caller's figures only; nothing signed depends on it.
         answer["evaluation_us"] = json!(started.elapsed().as_micros() as u64);
         Ok(answer)
@@ -298,6 +300,8 @@ impl<'a> Question<'a> {
                 task_id: self.task_id.0,
                 round: 0,
             };
+            let value = json_value(&outcome.result)?;
+            let until = self.last_challenge(&outcome.attestation)?;
             let signature = self
                 .app
                 .identity
@@ -305,21 +309,25 @@ impl<'a> Question<'a> {
                 .map_err(|e| RpcError::new(ErrorName::Equivocation, e.to_string()))?;
             let attestation = Bytes::from(outcome.attestation.abi_encode());
             record.attestation = attestation.clone();
-            self.engine.rounds.keep(&record, self.last_challenge(&outcome.attestation)?);
-            Ok::<_, RpcError>(json!({
+            let round = record.outputs.as_ref().and_then(|set| set.first());
+            // The result stands in it twice, and hex doubles the attestation.
+            let bytes = 2_048 + 2 * attestation.len() + 3 * outcome.result.len();
+            let answer = json!({
                 "task_id": self.task_id,
                 "attestation": attestation,
                 "digest": outcome.digest,
                 "signature": Bytes::from(signature.to_eip2537().to_vec()),
                 "bls_public_key": Bytes::from(self.app.identity.bls_public().to_eip2537().to_vec()),
                 "operator_set_id": self.task.operatorSetId,
-                "round": record.outputs.as_ref().and_then(|set| set.first()).map(|entry| entry.round),
-                "result": json_value(&outcome.result)?,
+                "round": round.map(|entry| entry.round),
+                "result": value,
                 // The exact bytes that were hashed: JSON numbers above 2^53 do not survive every client's parser.
                 "result_json": String::from_utf8_lossy(&outcome.result),
                 "error": outcome.error.as_ref().map(ToString::to_string),
                 "outliers": outliers(&outcome),
-            }))
+            });
+            self.engine.rounds.keep(record, until);
+            Ok::<_, RpcError>((answer, bytes))
         })?;
         Ok((*answer).clone())
     }

@@ -250,7 +250,21 @@ fn commit(event: Commit) -> Decoded {
                 item: e.item,
             },
         },
-        Commit::BacklogRecorded(_) => return Ok(None),
+        Commit::SnapshotAdopted(e) => {
+            let commit = &e.snapshot.commit;
+            if e.sequenceNo != commit.sequenceNo || e.newStateRoot != commit.newStateRoot {
+                return Err("topics and snapshot disagree".into());
+            }
+            RegistryEvent::SnapshotAdopted {
+                snapshot: e.snapshot,
+                digest: e.digest,
+                da_ref: e.daRef,
+            }
+        }
+        // Nothing changes before a snapshot is adopted.
+        Commit::SnapshotProposed(_) | Commit::SnapshotCancelled(_) | Commit::BacklogRecorded(_) => {
+            return Ok(None);
+        }
     }))
 }
 
@@ -309,6 +323,12 @@ fn operator(event: Operator) -> Decoded {
             earliest_valid_until: e.earliestValidUntil,
             aggregate_key: e.aggregateKey,
         },
+        Operator::OperatorReweighed(e) => RegistryEvent::OperatorReweighed {
+            operator: e.operator,
+            set_id: e.setId,
+            index: e.index,
+            weight: e.weight.to(),
+        },
         Operator::SetsInvalidated(e) => RegistryEvent::SetsInvalidated {
             first_clean_set_id: e.firstCleanSetId,
             pcr0_hash: e.pcr0Hash,
@@ -328,9 +348,7 @@ fn slasher(event: Slasher) -> Decoded {
     let Slasher::OperatorSlashed(e) = event;
     Ok(Some(RegistryEvent::OperatorSlashed {
         operator: e.operator,
-        set_id: e.setId,
         weight: e.weight.to(),
-        total_weight: e.totalWeight.to(),
     }))
 }
 
@@ -550,21 +568,62 @@ mod tests {
 
         let slashed = abi::ISlasher::OperatorSlashed {
             operator: Address::repeat_byte(0x21),
-            setId: 8,
             slashed: alloy_primitives::Uint::from(10u128),
             weight: alloy_primitives::Uint::from(90u128),
-            totalWeight: alloy_primitives::Uint::from(290u128),
         };
         let event = read_event(2, &slashed).unwrap().unwrap();
         assert_eq!(
             event,
             RegistryEvent::OperatorSlashed {
                 operator: Address::repeat_byte(0x21),
-                set_id: 8,
                 weight: 90,
-                total_weight: 290,
             }
         );
+        let reweighed = abi::IOperatorRegistry::OperatorReweighed {
+            operator: Address::repeat_byte(0x21),
+            setId: 8,
+            index: 3,
+            weight: alloy_primitives::Uint::from(90u128),
+        };
+        assert_eq!(
+            read_event(2, &reweighed).unwrap().unwrap(),
+            RegistryEvent::OperatorReweighed {
+                operator: Address::repeat_byte(0x21),
+                set_id: 8,
+                index: 3,
+                weight: 90,
+            }
+        );
+        let snapshot = abi::SealedSnapshot {
+            commit: abi::StateCommit {
+                sequenceNo: 5,
+                newStateRoot: b(6),
+                ..Default::default()
+            },
+            snapshotHash: b(7),
+            snapshotLength: 8,
+            daRefHash: b(9),
+        };
+        let mut adopted = abi::IStateCommitRegistry::SnapshotAdopted {
+            sequenceNo: 5,
+            newStateRoot: b(6),
+            snapshot: snapshot.clone(),
+            digest: b(10),
+            daRef: vec![11].into(),
+        };
+        assert_eq!(
+            read_event(4, &adopted).unwrap().unwrap(),
+            RegistryEvent::SnapshotAdopted {
+                snapshot,
+                digest: b(10),
+                da_ref: vec![11].into(),
+            }
+        );
+        adopted.sequenceNo = 6;
+        assert!(matches!(
+            read_event(4, &adopted),
+            Err(ChainError::MalformedEvent { .. })
+        ));
 
         let proposed = abi::IEnclaveVersionRegistry::VersionProposed {
             pcr0Hash: b(1),

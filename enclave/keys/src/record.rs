@@ -45,7 +45,7 @@ pub enum Slot {
 #[error("{slot:?} was already signed with digest {}, refused to sign {}", hex::encode(.signed), hex::encode(.requested))]
 pub struct Equivocation {
     /// Where.
-    pub slot: Slot,
+    pub slot: Box<Slot>,
     /// Digest signed before.
     pub signed: [u8; 32],
     /// Digest refused.
@@ -79,7 +79,7 @@ impl SigningRecord {
             }
             Entry::Occupied(entry) if *entry.get() == digest => Ok(()),
             Entry::Occupied(entry) => Err(Equivocation {
-                slot,
+                slot: Box::new(slot),
                 signed: *entry.get(),
                 requested: digest,
             }),
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(
             refused,
             Equivocation {
-                slot: A,
+                slot: Box::new(A),
                 signed: [1; 32],
                 requested: [2; 32]
             }

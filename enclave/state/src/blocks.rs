@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::{self, Changes, Layered, Registry, Stored};
 use crate::store::{self, ChainConfig, FinalizedHead};
-use crate::tables::{CHAIN_COMMITS, COMMITS, HEADERS, META, ROWS, decode, encode};
+use crate::tables::{ADOPTED, CHAIN_COMMITS, COMMITS, HEADERS, META, ROWS, decode, encode};
 use crate::{StateError, StateStore, queue};
 
 /// What applying finalized blocks brought.
@@ -90,6 +90,35 @@ impl CommitRow {
         table.insert(sequence, encode("commit", self)?.as_slice())?;
         Ok(())
     }
+}
+
+/// A commit that came from a sealed snapshot.
+#[derive(Serialize, Deserialize)]
+struct AdoptedRow {
+    at: EventPosition,
+    snapshot: Bytes,
+    da_ref: Bytes,
+}
+
+/// Why commit `sequence` cannot be derived, if it came from a sealed snapshot.
+pub(crate) fn adopted(
+    table: &impl ReadableTable<u64, &'static [u8]>,
+    sequence: u64,
+) -> Result<Option<StateError>, StateError> {
+    let Some(bytes) = table.get(sequence)? else {
+        return Ok(None);
+    };
+    let row: AdoptedRow = decode("adopted snapshot", bytes.value())?;
+    let snapshot =
+        abi::SealedSnapshot::abi_decode(&row.snapshot).map_err(|e| StateError::Codec {
+            what: "adopted snapshot",
+            reason: e.to_string(),
+        })?;
+    Ok(Some(StateError::SnapshotAdopted {
+        position: row.at,
+        snapshot: Box::new(snapshot),
+        da_ref: row.da_ref,
+    }))
 }
 
 impl StateStore {
@@ -276,6 +305,23 @@ fn apply_block(
         if let RegistryEvent::StateCommitted { commit, .. } = &event.event {
             see_commit(txn, event, commit)?;
             applied.commits += 1;
+        }
+        if let RegistryEvent::SnapshotAdopted {
+            snapshot, da_ref, ..
+        } = &event.event
+        {
+            // A commit in all but its derivation: replay stops there.
+            see_commit(txn, event, &snapshot.commit)?;
+            applied.commits += 1;
+            let row = AdoptedRow {
+                at: event.position,
+                snapshot: snapshot.abi_encode().into(),
+                da_ref: da_ref.clone(),
+            };
+            txn.open_table(ADOPTED)?.insert(
+                snapshot.commit.sequenceNo,
+                encode("adopted snapshot", &row)?.as_slice(),
+            )?;
         }
     }
     Ok(())

@@ -13,10 +13,10 @@ use newton_types::queue::delta_hash;
 use newton_types::{B256, DeltaEntry, LeafKey, QueueKey, abi};
 use redb::{ReadTransaction, ReadableTable};
 
-use crate::blocks::CommitRow;
+use crate::blocks::{self, CommitRow};
 use crate::queue::{EntryState, Outcome, Settled, settle};
 use crate::store::{self, Tip};
-use crate::tables::{CHAIN_COMMITS, COMMITS, CONTENT, HEADERS, LEAVES, META};
+use crate::tables::{ADOPTED, CHAIN_COMMITS, COMMITS, CONTENT, HEADERS, LEAVES, META};
 use crate::tree::{self, StagedVersion};
 use crate::{StateError, StateStore, content};
 
@@ -198,6 +198,10 @@ impl StateStore {
     }
 
     /// Replays every finalized commit that is not here yet: computes it, compares, applies.
+    ///
+    /// # Errors
+    /// [`StateError::SnapshotAdopted`] where the next one came from a sealed snapshot: to go on from the former state would
+    /// be to sign what governance and a quorum put aside. [`StateStore::import`] gets past it.
     pub fn catch_up(&self) -> Result<CatchUp, StateError> {
         loop {
             let txn = self.read()?;
@@ -206,6 +210,10 @@ impl StateStore {
             else {
                 return Ok(CatchUp::UpToDate(tip));
             };
+            let adopted = blocks::adopted(&txn.open_table(ADOPTED)?, tip.sequence + 1)?;
+            if let Some(error) = adopted {
+                return Err(error);
+            }
             match select::select(&txn, tip, row.at, &self.rules)? {
                 Next::Ready(selection) => {
                     let prepared = prepare(&txn, *selection)?;

@@ -1,6 +1,7 @@
 //! Everything that can go wrong.
 
-use newton_types::{B256, QueueKey, abi};
+use newton_types::events::EventPosition;
+use newton_types::{B256, Bytes, QueueKey, abi};
 
 use crate::tree::TreeError;
 
@@ -84,6 +85,20 @@ pub enum StateError {
         ours: Box<abi::StateCommit>,
         /// What the chain says.
         chain: Box<abi::StateCommit>,
+    },
+    /// Governance and a quorum replaced the state by a sealed snapshot, which this enclave cannot derive.
+    #[error(
+        "{position}: commit {} with root {} came from a sealed snapshot of {} bytes with hash {} at {da_ref}: this enclave \
+         cannot go on from its own state",
+        .snapshot.commit.sequenceNo, .snapshot.commit.newStateRoot, .snapshot.snapshotLength, .snapshot.snapshotHash
+    )]
+    SnapshotAdopted {
+        /// Where the chain said so.
+        position: EventPosition,
+        /// What was adopted.
+        snapshot: Box<abi::SealedSnapshot>,
+        /// Where its bytes can be had.
+        da_ref: Bytes,
     },
     /// A prepared commit does not build upon the current tip any more.
     #[error("commit {got} does not follow commit {tip}")]

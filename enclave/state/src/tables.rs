@@ -39,6 +39,8 @@ pub(crate) const COMPILED_CHUNKS: Bytes = TableDefinition::new("compiled/chunks"
 /// Sequence number → commit that this enclave derived and the chain confirmed (ABI encoding).
 pub(crate) const COMMITS: Numbered = TableDefinition::new("commits");
 /// Sequence number → commit seen in finalized blocks and not yet replayed.
+/// Sequence number → where and by what the chain's state was replaced: (block, tx, log, snapshot, reference).
+pub(crate) const ADOPTED: Numbered = TableDefinition::new("commits/adopted");
 pub(crate) const CHAIN_COMMITS: Numbered = TableDefinition::new("commits/chain");
 
 /// `task id ‖ chunk number (u32)` → part of an evaluation record.

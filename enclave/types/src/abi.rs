@@ -7,6 +7,10 @@ alloy_sol_types::sol!(
 );
 alloy_sol_types::sol!(
     #[sol(all_derives = true)]
+    "../../contracts/src/interfaces/IGovernance.sol"
+);
+alloy_sol_types::sol!(
+    #[sol(all_derives = true)]
     "../../contracts/src/interfaces/ISlasher.sol"
 );
 alloy_sol_types::sol!(

@@ -186,6 +186,12 @@ pub enum RegistryEvent {
         digest: B256,
         delta_da_refs: Vec<Bytes>,
     },
+    /// Governance and a quorum put a sealed snapshot's root behind the latest commit: nothing that follows from the queue.
+    SnapshotAdopted {
+        snapshot: abi::SealedSnapshot,
+        digest: B256,
+        da_ref: Bytes,
+    },
     ConsensusParametersSet {
         parameters: ConsensusParameters,
         active_from_timestamp: u64,
@@ -232,13 +238,18 @@ pub enum RegistryEvent {
         earliest_valid_until: u64,
         aggregate_key: Bytes,
     },
-    /// The weight an operator signs with fell; `set_id` is 0 if it is in no set, else the set has it from the next block on
-    /// and is otherwise as the one before.
+    /// An operator's weight fell to `weight`. Sets that exist keep theirs, and what its next admission gets is in the
+    /// `OperatorAllowed` before this.
     OperatorSlashed {
         operator: Address,
-        set_id: u64,
         weight: u128,
-        total_weight: u128,
+    },
+    /// From this set on, a member signs with the weight that slashing left it.
+    OperatorReweighed {
+        operator: Address,
+        set_id: u64,
+        index: u8,
+        weight: u128,
     },
     SetsInvalidated {
         first_clean_set_id: u64,

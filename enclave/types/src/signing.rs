@@ -21,6 +21,11 @@ pub fn state_commit_digest(scope: Scope, commit: &abi::StateCommit) -> B256 {
     commit.eip712_signing_hash(&domain("Newton State Commit", scope))
 }
 
+/// Digest of a sealed snapshot; `scope.contract` is the StateCommitRegistry.
+pub fn sealed_snapshot_digest(scope: Scope, snapshot: &abi::SealedSnapshot) -> B256 {
+    snapshot.eip712_signing_hash(&domain("Newton State Commit", scope))
+}
+
 /// Digest of an evaluation; `scope.contract` is the TaskManager.
 pub fn policy_attestation_digest(scope: Scope, attestation: &abi::PolicyAttestation) -> B256 {
     attestation.eip712_signing_hash(&domain("Newton Policy Attestation", scope))

@@ -228,6 +228,21 @@ fn vectors() -> Value {
         correct: i >= 2,
         rulesVersion: short(&format!("rules{i}")),
     };
+    let skip = |i: u8| abi::SkipUnavailable {
+        blockNumber: number(&format!("skipped block{i}")),
+        txIndex: short(&format!("skipped tx{i}")),
+        logIndex: short(&format!("skipped log{i}")),
+        item: i.into(),
+    };
+    let snapshot = |i: u8| abi::SealedSnapshot {
+        commit: abi::StateCommit {
+            deltaHash: B256::ZERO,
+            ..state_commit(i.into())
+        },
+        snapshotHash: word(&format!("sealed{i}")),
+        snapshotLength: number(&format!("sealed length{i}")),
+        daRefHash: word(&format!("sealed reference{i}")),
+    };
     json!({
         "absent": ABSENT,
         "scope": { "chainId": scope.chain_id, "verifyingContract": scope.contract },
@@ -239,6 +254,8 @@ fn vectors() -> Value {
         "stateCommits": (0..4).map(|i| digest(state_commit(i).abi_encode(), signing::state_commit_digest(scope, &state_commit(i)))).collect::<Vec<_>>(),
         "attestations": (0..4).map(|i| digest(attestation(i).abi_encode(), signing::policy_attestation_digest(scope, &attestation(i)))).collect::<Vec<_>>(),
         "admissions": [digest(admission.abi_encode(), signing::enclave_admission_digest(scope, &admission))],
+        "skips": (0..4u8).map(|i| digest(skip(i).abi_encode(), signing::skip_unavailable_digest(scope, &skip(i)))).collect::<Vec<_>>(),
+        "snapshots": (0..4u8).map(|i| digest(snapshot(i).abi_encode(), signing::sealed_snapshot_digest(scope, &snapshot(i)))).collect::<Vec<_>>(),
         "keyEpochs": [digest(epoch.abi_encode(), signing::key_epoch_digest(scope, &epoch))],
         "resultOutcomes": (0..4).map(|i| digest(outcome(i).abi_encode(), signing::result_outcome_digest(scope, &outcome(i)))).collect::<Vec<_>>(),
         "possession": {

@@ -3,6 +3,7 @@
 //! Every step's result is kept in a [`cache`] under the hash of all its inputs, so a second run does nothing twice. Other
 //! packages of the workspace (the end-to-end program) use the same steps through [`setup`] and [`image`].
 
+pub mod bench;
 pub mod cache;
 pub mod command;
 pub mod compare;

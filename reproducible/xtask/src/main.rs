@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use newton_xtask::reproduce::{self, Mutation};
 use newton_xtask::setup::Setup;
-use newton_xtask::{e2e, examples, gas, image, suite};
+use newton_xtask::{bench, e2e, examples, gas, image, suite};
 use serde::Serialize;
 
 /// Sets up this machine, builds the measured image, runs and tests it, builds it again and compares.
@@ -63,6 +63,14 @@ enum Task {
     },
     /// Measure what the contracts cost and how large they are, beside the design's goals
     Gas {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure one part beside what it stands on
+    Bench {
+        /// Which part
+        subject: bench::Subject,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -155,6 +163,7 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             report.require_all()?;
         }
+        Task::Bench { subject, json } => bench::run(&setup, subject, json)?,
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}
         }

@@ -21,6 +21,11 @@ fn simulations_answer_authors_and_owners() {
 }
 
 #[test]
+fn overload_is_answered_with_typed_refusals() {
+    run(Setting::Process, common::load::overload);
+}
+
+#[test]
 fn javascript_components_reach_servers_and_the_host_sees_ciphertext() {
     ask(&components::PRICE_FEED);
 }

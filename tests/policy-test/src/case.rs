@@ -1,6 +1,11 @@
 //! Running a folder's tests.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use alloy_primitives::{Address, B256, keccak256};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -95,7 +100,7 @@ impl<'a> Desk<'a> {
     fn rego(&self) -> Result<Vec<Report>> {
         let path = self.folder.join("policy_test.rego");
         let tests = text(&path)?;
-        let empty = Json::Object(Default::default());
+        let empty = Json::Object(BTreeMap::new());
         let given = RegoInput {
             input: &empty,
             params: &empty,
@@ -138,7 +143,7 @@ impl<'a> Desk<'a> {
                     }
                 },
             };
-            data.push(self.data(index, component, wasm, case.secrets, &mut artifacts)?);
+            data.push(self.data(index, component, &wasm, case.secrets, &mut artifacts)?);
         }
         let request = self.request(case, data, &mut artifacts)?;
         let servers = Arc::new(Servers::new(case.run.as_deref().unwrap_or_default()));
@@ -227,11 +232,11 @@ impl<'a> Desk<'a> {
         &self,
         index: usize,
         component: &Component,
-        wasm: Vec<u8>,
+        wasm: &[u8],
         secrets: bool,
         artifacts: &mut Artifacts,
     ) -> Result<DataInput> {
-        check_artifact(ArtifactKind::PolicyDataWasm, &wasm, None)?;
+        check_artifact(ArtifactKind::PolicyDataWasm, wasm, None)?;
         let file =
             |what: &str| optional(&self.folder.join(format!("{}.{what}", component.documents)));
         let number = u8::try_from(index + 1).map_err(|_| anyhow!("more than 255 components"))?;
@@ -239,7 +244,7 @@ impl<'a> Desk<'a> {
             client: CLIENT,
             instance_id: B256::repeat_byte(number),
             template_id: keccak256([number]),
-            wasm: add(artifacts, &wasm),
+            wasm: add(artifacts, wasm),
             params_schema: file("params.schema.json")?.map(|schema| add(artifacts, &schema)),
             secrets_schema: file("secrets.schema.json")?.map(|schema| add(artifacts, &schema)),
             params: file("params.json")?.unwrap_or_default(),

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use alloy::network::EthereumWallet;
 use alloy::providers::{Provider, ProviderBuilder};
+use alloy::rpc::client::RpcClient;
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, hex};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgGroup, Parser};
-use newton_contracts::deploy::{DeployConfig, Deployment, Outcome, Plan};
+use newton_contracts::deploy::{DeployConfig, Deployment, NodeTransport, Outcome, Plan};
 use zeroize::Zeroizing;
 
 /// Deploys the Newton contracts from a chain's configuration, or completes and verifies a deployment
@@ -22,9 +23,12 @@ use zeroize::Zeroizing;
 #[command(group(ArgGroup::new("configuration").required(true).args(["config", "config_dir"])))]
 #[command(group(ArgGroup::new("account").required(true).args(["private_key_file", "private_key_env", "deployer"])))]
 struct Arguments {
-    /// The node, e.g. http://127.0.0.1:8545
+    /// The node, e.g. https://node.example or http://127.0.0.1:8545
     #[arg(long, value_name = "URL")]
     rpc: String,
+    /// PEM file with a certificate that vouches for the node, beside the public ones
+    #[arg(long, value_name = "FILE")]
+    rpc_ca: Option<PathBuf>,
     /// The chain's configuration
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,14 +70,18 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
-    let url = node(&arguments.rpc)?;
+    let node = NodeTransport::new(&arguments.rpc, arguments.rpc_ca.as_deref())?;
+    let client = RpcClient::new(node, false);
     let (deployer, provider) = match &arguments.deployer {
-        Some(deployer) => (*deployer, ProviderBuilder::new().connect_http(url).erased()),
+        Some(deployer) => (
+            *deployer,
+            ProviderBuilder::new().connect_client(client).erased(),
+        ),
         None => {
             let signer = signer(arguments)?;
             let address = signer.address();
             let wallet = EthereumWallet::from(signer);
-            let provider = ProviderBuilder::new().wallet(wallet).connect_http(url);
+            let provider = ProviderBuilder::new().wallet(wallet).connect_client(client);
             (address, provider.erased())
         }
     };
@@ -165,18 +173,6 @@ fn report(outcome: &Outcome, plan: &Plan) {
              sent. For a later transferOwnership the new owner sends it to each proxy."
         );
     }
-}
-
-/// Refuses what this program cannot speak, without showing an API key that the URL may hold.
-fn node(text: &str) -> Result<alloy::transports::http::reqwest::Url> {
-    let url: alloy::transports::http::reqwest::Url =
-        text.parse().ok().context("--rpc is not a URL")?;
-    ensure!(
-        url.scheme() == "http",
-        "--rpc is {}: this program speaks plain HTTP, to a node of yours or through a tunnel",
-        url.scheme()
-    );
-    Ok(url)
 }
 
 fn signer(arguments: &Arguments) -> Result<PrivateKeySigner> {

@@ -33,6 +33,8 @@ pub struct DeployConfig {
     pub exit_delay_seconds: u64,
     /// Seconds an admission by the owner waits after genesis; 0 on development chains.
     pub admission_timelock_seconds: u64,
+    /// Seconds from proposing a sealed snapshot to its adoption; 0 on development chains.
+    pub snapshot_timelock_seconds: u32,
     /// Greatest lifetime of an admission in seconds.
     pub max_admission_seconds: u64,
     /// First consensus parameters.
@@ -148,9 +150,12 @@ mod tests {
         assert!(!main.instance_deployment_permissionless);
         assert!(main.admission_timelock_seconds > 0);
         assert!(main.parameters.min_signers > 1);
-        // Whoever leaves can still be challenged for what it signed last.
-        let windows = main.parameters.response_window + main.parameters.challenge_window;
-        assert!(main.exit_delay_seconds > 12 * windows);
+        assert!(main.snapshot_timelock_seconds > 0);
+        // Whoever leaves can still be challenged for what it signed last. The contract waits for that in any case; here the
+        // delay says truly how long an exit takes.
+        let p = &main.parameters;
+        let life = p.max_expire_after.max(p.response_window);
+        assert!(main.exit_delay_seconds > 12 * (p.max_set_age + life + p.challenge_window));
         let test = DeployConfig::for_chain(dir(), 11_155_111).unwrap();
         assert!(
             test.template_registration_permissionless && test.instance_deployment_permissionless

@@ -27,6 +27,9 @@ pub enum DeployError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// The node cannot be asked at this URL, which is not repeated: it may hold a key.
+    #[error("the node: {0}")]
+    Node(#[from] newton_http::HttpError),
     /// An artifact has no creation code, or code that still needs a library.
     #[error("{path} has no complete creation code: {reason}")]
     NoCode {

@@ -13,10 +13,12 @@ mod error;
 mod plan;
 mod readback;
 mod run;
+mod transport;
 
 use std::path::Path;
 
 use alloy::providers::Provider;
+use alloy_primitives::aliases::U48;
 use alloy_primitives::{Address, B256, Bytes};
 use alloy_sol_types::{SolCall, SolValue, sol};
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,7 @@ pub use error::DeployError;
 pub use plan::{Plan, PlannedStep};
 pub use readback::Difference;
 pub use run::Outcome;
+pub use transport::NodeTransport;
 
 /// Initializers and constructors that no other program needs.
 mod init {
@@ -53,7 +56,10 @@ mod init {
         interface Guarded {
             function initialize(address initialOwner, bool templatesPermissionless, bool instancesPermissionless) external;
         }
-        interface StateCommits { function initialize(address initialOwner, Parameters initial) external; }
+        interface StateCommits {
+            function initialize(address initialOwner, Parameters initial, uint32 rulesVersion, uint48 snapshotTimelock)
+                external;
+        }
         interface Versions {
             function initialize(address initialOwner, address emergency, uint64 activationDelay, uint32 rulesVersion) external;
         }
@@ -285,6 +291,8 @@ fn initializers(config: &DeployConfig, owner: Address, a: &Addresses) -> [Bytes;
             challengeWindow: p.challenge_window,
             skipEmpty: p.skip_empty,
         },
+        rulesVersion: config.rules_version,
+        snapshotTimelock: U48::from(config.snapshot_timelock_seconds),
     };
     let versions = init::Versions::initializeCall {
         initialOwner: owner,

@@ -162,6 +162,12 @@ async fn commits<P: Provider>(
     let commits = abi::IStateCommitRegistry::new(at, provider);
     let sequence = commits.getSequenceNo().call().await?;
     out.governed(NAME, "getSequenceNo", 0, sequence);
+    out.fixed(
+        NAME,
+        "snapshotTimelock",
+        config.snapshot_timelock_seconds.into(),
+        commits.snapshotTimelock().call().await?,
+    );
     let p = commits.parameters().call().await?;
     let wanted = &config.parameters;
     if wanted.genesis_time != 0 {

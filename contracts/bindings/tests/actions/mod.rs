@@ -13,6 +13,8 @@ use serde_json::json;
 
 use crate::support::{self, Bls, Chain, domain};
 
+mod recovery;
+
 alloy::sol! {
     #[sol(rpc)]
     interface IOwned {
@@ -69,7 +71,11 @@ impl World {
         // Finality two blocks behind the head.
         let chain = Chain::start_with(&["--slots-in-an-epoch", "1"]).await;
         let accounts = chain.provider.get_accounts().await.unwrap();
-        let config = DeployConfig::for_chain(&support::config_dir(), 31337).unwrap();
+        let mut config = DeployConfig::for_chain(&support::config_dir(), 31337).unwrap();
+        // An exit waits for all of them, and the test mines every block.
+        let p = &mut config.parameters;
+        (p.max_expire_after, p.response_window) = (100, 30);
+        (p.max_set_age, p.challenge_window) = (40, 30);
         let owner = accounts[0];
         let deployed = deploy(&chain.provider, owner, &config, &support::out_dir()).await;
         Self {
@@ -509,6 +515,12 @@ impl World {
         self.chain.mine(1).await;
         let first = self.operators().operators(self.accounts[1]).call().await;
         assert_eq!(first.unwrap().weight, U96::from(90));
+        // The sets do not know yet, then some of them do.
+        let call = self
+            .operators()
+            .reweigh(self.accounts[1..3].to_vec(), self.aggregate());
+        self.chain.send("reweigh", call.from(self.author())).await;
+        self.chain.mine(1).await;
     }
 
     pub async fn revocation(&mut self) {
@@ -533,6 +545,10 @@ impl World {
         let call = self.operators().requestExit(key, aggregate);
         self.chain.send("requestExit", call.from(gone)).await;
         self.pass(601).await;
+        let liable = self.operators().liableThrough(gone).call().await.unwrap();
+        let left = liable.saturating_sub(self.chain.number().await);
+        assert!(left > 100, "{left}");
+        self.chain.mine(left).await;
         let call = self.operators().completeExit();
         self.chain.send("completeExit", call.from(gone)).await;
         // A boot is lost, and the next one comes in its place.

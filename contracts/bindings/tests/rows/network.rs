@@ -181,6 +181,9 @@ pub async fn commits(world: &World, registry: &Registry<'_>, blocks: &[Block], l
     for (block, event) in events(blocks) {
         match event {
             RegistryEvent::StateCommitted { commit, .. } => accepted.push((block, commit.clone())),
+            RegistryEvent::SnapshotAdopted { snapshot, .. } => {
+                accepted.push((block, snapshot.commit.clone()));
+            }
             RegistryEvent::EntrySkipped { entry } => skipped.push(*entry),
             _ => {}
         }
@@ -251,6 +254,29 @@ pub async fn commits(world: &World, registry: &Registry<'_>, blocks: &[Block], l
         _ => assert_eq!(pending.activeFromTimestamp, 0),
     }
     backlog(world, &accepted, logs).await;
+    snapshots(world, logs).await;
+}
+
+/// Which snapshots are proposed and neither withdrawn nor adopted.
+async fn snapshots(world: &World, logs: &[Log]) {
+    use abi::IStateCommitRegistry::{SnapshotAdopted, SnapshotCancelled, SnapshotProposed};
+    let contract = world.commits_();
+    let mut proposed = BTreeMap::new();
+    for (_, event) in of::<SnapshotProposed>(logs) {
+        let digest = contract.snapshotDigest(event.snapshot).call().await;
+        assert_eq!(digest.unwrap(), event.digest);
+        proposed.insert(event.digest, event.adoptableFrom);
+    }
+    for (_, event) in of::<SnapshotCancelled>(logs) {
+        proposed.insert(event.digest, 0);
+    }
+    for (_, event) in of::<SnapshotAdopted>(logs) {
+        proposed.insert(event.digest, 0);
+    }
+    for (digest, from) in proposed {
+        let got = contract.proposedSnapshots(digest).call().await.unwrap();
+        assert_eq!(got, from);
+    }
 }
 
 /// The two sums, and each author's part that no commit has settled.

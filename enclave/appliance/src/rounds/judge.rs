@@ -86,12 +86,12 @@ pub(crate) async fn outcome(app: &Arc<Appliance>, query: OutcomeQuery) -> Result
         let outcome = match (&query.attestation, &query.commit) {
             (Some(attestation), None) => {
                 let claimed = abi::PolicyAttestation::abi_decode(attestation)
-                    .map_err(|e| RpcError::invalid_param("attestation", &e.to_string()))?;
+                    .map_err(|e| RpcError::invalid_param("attestation", e.to_string()))?;
                 evaluation(&app, &running, &engine, &claimed, query.record.as_deref())?
             }
             (None, Some(commit)) => {
                 let claimed = abi::StateCommit::abi_decode(commit)
-                    .map_err(|e| RpcError::invalid_param("commit", &e.to_string()))?;
+                    .map_err(|e| RpcError::invalid_param("commit", e.to_string()))?;
                 state_commit(&engine, &claimed)?
             }
             _ => {

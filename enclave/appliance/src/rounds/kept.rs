@@ -42,7 +42,8 @@ pub struct Own {
 
 #[derive(Default)]
 struct Waiting {
-    records: VecDeque<KeptRecord>,
+    /// With the last block of its challenge window.
+    records: VecDeque<(Record, u64)>,
     bytes: usize,
 }
 
@@ -55,18 +56,20 @@ impl Rounds {
             .map(|(v, _)| v.clone())
     }
 
-    /// The answer kept for a task, or the one that `sign` gives, which is kept. Of two at once the first counts.
+    /// The answer kept for a task, or the one that `sign` gives, which is kept with about how many bytes it has. Of two at once the
+    /// first counts.
     pub fn answer_once<E>(
         &self,
         task_id: B256,
-        sign: impl FnOnce() -> Result<Value, E>,
+        sign: impl FnOnce() -> Result<(Value, usize), E>,
     ) -> Result<Arc<Value>, E> {
         let mut answers = lock(&self.answers);
         if let Some((kept, _)) = answers.entries.get(&task_id) {
             return Ok(kept.clone());
         }
-        let answer = Arc::new(sign()?);
-        answers.insert(task_id, answer.clone(), answer.to_string().len());
+        let (answer, bytes) = sign()?;
+        let answer = Arc::new(answer);
+        answers.insert(task_id, answer.clone(), bytes);
         Ok(answer)
     }
 
@@ -100,55 +103,84 @@ impl Rounds {
         Ok(own)
     }
 
-    /// Keeps a record until `until`, written soon and not now: an evaluation does not wait for the page store.
-    pub fn keep(&self, record: &Record, until: u64) {
-        let bytes = match serde_json::to_vec(record) {
-            Ok(bytes) if bytes.len() <= RECORD_BYTES => bytes,
-            Ok(bytes) => {
-                tracing::warn!(task = %record.task_id, bytes = bytes.len(), "a record is too large to be kept");
-                return;
-            }
-            Err(e) => {
-                tracing::error!(task = %record.task_id, error = %e, "a record cannot be written");
-                return;
-            }
-        };
+    /// Keeps a record until `until`, encoded and written soon and not now: an evaluation does not wait for that.
+    pub fn keep(&self, record: Record, until: u64) {
+        let bytes = size(&record);
         let mut waiting = lock(&self.waiting);
-        waiting.bytes += bytes.len();
-        waiting.records.push_back(KeptRecord {
-            task_id: record.task_id,
-            until,
-            bytes,
-        });
+        waiting.bytes += bytes;
+        waiting.records.push_back((record, until));
         while waiting.bytes > WAITING_BYTES
-            && let Some(lost) = waiting.records.pop_front()
+            && let Some((lost, _)) = waiting.records.pop_front()
         {
-            waiting.bytes -= lost.bytes.len();
+            waiting.bytes -= size(&lost);
             tracing::warn!(task = %lost.task_id, "a record was dropped before it was written");
         }
     }
 
     /// A record that is still to be written.
-    fn waiting(&self, task_id: B256) -> Option<Vec<u8>> {
+    fn waiting(&self, task_id: B256) -> Option<Record> {
         let waiting = lock(&self.waiting);
         let mut newest = waiting.records.iter().rev();
         newest
-            .find(|r| r.task_id == task_id)
-            .map(|r| r.bytes.clone())
+            .find(|(r, _)| r.task_id == task_id)
+            .map(|(r, _)| r.clone())
     }
 
     fn take_waiting(&self) -> Vec<KeptRecord> {
-        std::mem::take(&mut *lock(&self.waiting)).records.into()
+        let waiting = std::mem::take(&mut *lock(&self.waiting)).records;
+        waiting.into_iter().filter_map(encoded).collect()
     }
+}
+
+fn encoded((record, until): (Record, u64)) -> Option<KeptRecord> {
+    match serde_json::to_vec(&record) {
+        Ok(bytes) if bytes.len() <= RECORD_BYTES => Some(KeptRecord {
+            task_id: record.task_id,
+            until,
+            bytes,
+        }),
+        Ok(bytes) => {
+            tracing::warn!(task = %record.task_id, bytes = bytes.len(), "a record is too large to be kept");
+            None
+        }
+        Err(e) => {
+            tracing::error!(task = %record.task_id, error = %e, "a record cannot be written");
+            None
+        }
+    }
+}
+
+/// About what a record takes in memory.
+fn size(record: &Record) -> usize {
+    let outputs = record
+        .outputs
+        .iter()
+        .flatten()
+        .flat_map(|entry| &entry.outputs);
+    let transcripts = record
+        .data
+        .iter()
+        .filter_map(|data| data.transcript.as_ref());
+    let params: usize = record.data.iter().map(|data| data.params.len()).sum();
+    1_024
+        + record.intent.len()
+        + record.wasm_args.len()
+        + record.policy.params.len()
+        + record.attestation.len()
+        + params
+        + outputs.map(|o| o.output.len() + 512).sum::<usize>()
+        + transcripts.map(|t| t.ciphertext.len()).sum::<usize>()
 }
 
 impl Engine {
     /// The record of a task that this enclave signed, if it is kept.
     pub fn evaluation_record(&self, task_id: B256) -> Result<Option<Vec<u8>>, StateError> {
-        match self.rounds.waiting(task_id) {
-            Some(bytes) => Ok(Some(bytes)),
-            None => self.state.record(task_id),
+        if let Some(record) = self.rounds.waiting(task_id)
+            && let Some(kept) = encoded((record, 0))
+        {
+            return Ok(Some(kept.bytes));
         }
+        self.state.record(task_id)
     }
 }
 
@@ -223,10 +255,10 @@ mod tests {
         assert!(rounds.answer_once(task, || Err("no")).is_err());
         assert!(rounds.answer(task).is_none());
         let first = rounds
-            .answer_once(task, || Ok::<_, ()>(Value::from(1)))
+            .answer_once(task, || Ok::<_, ()>((Value::from(1), 8)))
             .unwrap();
         let again = rounds
-            .answer_once(task, || Ok::<_, ()>(Value::from(2)))
+            .answer_once(task, || Ok::<_, ()>((Value::from(2), 8)))
             .unwrap();
         assert_eq!((*first).clone(), Value::from(1));
         assert_eq!(first, again);

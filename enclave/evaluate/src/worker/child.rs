@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -99,12 +99,15 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
         let reply = match parent.receive() {
             Ok(Receive::Check {
                 kind,
-                bytes,
+                length,
                 entrypoint,
-            }) => Reply::Checked(match check_artifact(kind, &bytes, entrypoint.as_deref()) {
-                Ok(()) => Verdict::Accept,
-                Err(reason) => Verdict::Reject(reason),
-            }),
+            }) => {
+                let bytes = parent.receive_bytes(length)?;
+                Reply::Checked(match check_artifact(kind, &bytes, entrypoint.as_deref()) {
+                    Ok(()) => Verdict::Accept,
+                    Err(reason) => Verdict::Reject(reason),
+                })
+            }
             Ok(Receive::Prewarm(wasm)) => Reply::Prewarmed(evaluator.prewarm(&wasm, &parent)),
             Ok(Receive::Evaluate(request, http)) => {
                 Reply::Evaluated(evaluator.evaluate(&request, &parent, http.then_some(&fetcher)))
@@ -125,7 +128,8 @@ fn serve(channel: &SharedChannel, evaluator: &Evaluator, cpu: Duration) -> io::R
             Ok(Receive::Conclude(request, quorum, outputs)) => {
                 Reply::Concluded(evaluator.conclude(&request, quorum, &outputs, &parent))
             }
-            Ok(Receive::Compile(bytes)) => {
+            Ok(Receive::Compile(length)) => {
+                let bytes = parent.receive_bytes(length)?;
                 // Whoever asks ends this process now, so that nothing else comes out of it.
                 return parent.send_compiled(compile(evaluator.components(), &bytes));
             }
@@ -171,6 +175,13 @@ impl Parent {
         wire::read(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn receive_bytes(&self, length: u64) -> io::Result<Vec<u8>> {
+        wire::read_bytes(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            length,
+        )
+    }
+
     fn send(&self, message: &FromChild) -> io::Result<()> {
         wire::write(
             &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
@@ -186,15 +197,21 @@ impl Parent {
         wire::read(&mut *channel)
     }
 
+    fn ask_artifact(&self, artifact: B256) -> io::Result<Option<Vec<u8>>> {
+        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::write(&mut *channel, &FromChild::NeedArtifact(artifact), 0)?;
+        match wire::read(&mut *channel)? {
+            Receive::Artifact(Some(length)) => wire::read_bytes(&mut *channel, length).map(Some),
+            Receive::Artifact(None) => Ok(None),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     fn ask_module(&self, component: B256) -> io::Result<Result<Vec<u8>, EvaluateError>> {
         let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wire::write(&mut *channel, &FromChild::NeedModule(component), 0)?;
         match wire::read(&mut *channel)? {
-            Receive::Module(Ok(length)) => {
-                let mut module = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-                channel.read_exact(&mut module)?;
-                Ok(Ok(module))
-            }
+            Receive::Module(Ok(length)) => wire::read_bytes(&mut *channel, length).map(Ok),
             Receive::Module(Err(error)) => Ok(Err(error)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
@@ -206,20 +223,17 @@ impl Parent {
             Err(refusal) => (Err(refusal), Vec::new()),
         };
         self.send(&FromChild::Compiled(header))?;
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .write_all(&module)
+        wire::write_bytes(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            &module,
+        )
     }
 }
 
 impl ArtifactSource for Parent {
     fn artifact(&self, artifact: &ArtifactRef) -> Option<Arc<[u8]>> {
-        match self.ask(&FromChild::NeedArtifact(B256::from(*artifact))) {
-            Ok(Receive::Artifact(bytes)) => bytes.map(|bytes| bytes.into_vec().into()),
-            // A broken channel ends the process at its next read; until then the bytes are simply not there.
-            _ => None,
-        }
+        // A broken channel ends the process at its next read; until then the bytes are simply not there.
+        self.ask_artifact(*artifact).ok().flatten().map(Into::into)
     }
 
     fn module(&self, artifact: &ArtifactRef) -> Supply {

@@ -5,13 +5,11 @@
 
 use std::{
     io,
-    io::Read,
     sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use alloy_primitives::B256;
-use serde_bytes::Bytes;
 
 use super::{
     WorkerConfig,
@@ -19,9 +17,6 @@ use super::{
     wire::{self, FromChild, Send, Timed},
 };
 use crate::error::{EvaluateError, Stage};
-
-/// Longest compiled component: about 45 MB come of 12 MB of JavaScript, and 24 MiB are allowed.
-const MAX_MODULE: u64 = 192 << 20;
 
 /// Starts the processes.
 pub(super) struct Compilers {
@@ -116,14 +111,10 @@ fn exchange(
         stream: &mut worker.stream,
         deadline: Instant::now() + wall,
     };
-    wire::write(&mut stream, &Send::Compile(Bytes::new(bytes)), bytes.len())?;
+    wire::write(&mut stream, &Send::Compile(bytes.len() as u64), 0)?;
+    wire::write_bytes(&mut stream, bytes)?;
     match wire::read(&mut stream)? {
-        FromChild::Compiled(Ok(length)) if length <= MAX_MODULE => {
-            let length = usize::try_from(length).map_err(io::Error::other)?;
-            let mut module = vec![0; length];
-            stream.read_exact(&mut module)?;
-            Ok(Ok(module))
-        }
+        FromChild::Compiled(Ok(length)) => wire::read_bytes(&mut stream, length).map(Ok),
         FromChild::Compiled(Err(refusal)) => Ok(Err(refusal)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }

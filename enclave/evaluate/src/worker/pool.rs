@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, Write},
+    io,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +11,6 @@ use std::{
 };
 
 use alloy_primitives::B256;
-use serde_bytes::Bytes;
 
 use super::{
     ModuleBudget, Modules, Verdict, WorkerConfig,
@@ -129,11 +128,11 @@ impl WorkerPool {
         }
         let message = Send::Check {
             kind,
-            bytes: Bytes::new(bytes),
+            length: bytes.len() as u64,
             entrypoint,
         };
         let wall = self.config.limits.request_wall;
-        match self.call(&message, bytes.len(), wall, None, None)? {
+        match self.call(&message, bytes, 0, wall, None, None)? {
             Reply::Checked(verdict) => Ok(verdict),
             Reply::Evaluated(Err(error)) => Err(error),
             _ => Err(confused()),
@@ -147,7 +146,7 @@ impl WorkerPool {
     pub fn prewarm(&self, wasm: B256, source: &dyn ArtifactSource) -> Result<(), EvaluateError> {
         self.modules.fetch(wasm, source)?;
         let wall = self.config.limits.request_wall;
-        match self.call(&Send::Prewarm(wasm), 0, wall, Some(source), None)? {
+        match self.call(&Send::Prewarm(wasm), &[], 0, wall, Some(source), None)? {
             Reply::Prewarmed(result) => result,
             _ => Err(confused()),
         }
@@ -182,7 +181,7 @@ impl WorkerPool {
         self.ensure_modules(request, source)?;
         let message = Send::Evaluate(request, http.is_some());
         let (size, wall) = (size_of(request), self.wall_of(request));
-        match self.call(&message, size, wall, Some(source), http)? {
+        match self.call(&message, &[], size, wall, Some(source), http)? {
             Reply::Evaluated(result) => result,
             _ => Err(confused()),
         }
@@ -205,7 +204,14 @@ impl WorkerPool {
             secrets,
         };
         let wall = self.config.limits.request_wall;
-        match self.call(&message, secrets.expose().len(), wall, Some(source), None)? {
+        match self.call(
+            &message,
+            &[],
+            secrets.expose().len(),
+            wall,
+            Some(source),
+            None,
+        )? {
             Reply::SecretsChecked(result) => result,
             _ => Err(confused()),
         }
@@ -258,19 +264,17 @@ impl WorkerPool {
     pub(super) fn wall_of(&self, request: &EvaluateRequest) -> Duration {
         let limits = &self.config.limits;
         let components = u32::try_from(request.data.len()).unwrap_or(u32::MAX);
-        let each = limits
-            .machine
-            .component_wall
-            .saturating_add(limits.compile_wall);
+        // Compilation is not the worker's: what it waits for is added as it comes.
         limits
             .request_wall
             .saturating_add(limits.machine.rego_wall)
-            .saturating_add(each.saturating_mul(components))
+            .saturating_add(limits.machine.component_wall.saturating_mul(components))
     }
 
     pub(super) fn call(
         &self,
         message: &Send<'_>,
+        bytes: &[u8],
         size_hint: usize,
         wall: Duration,
         source: Option<&dyn ArtifactSource>,
@@ -281,7 +285,7 @@ impl WorkerPool {
             Some(worker) => worker,
             None => Worker::start(&self.config)?,
         };
-        let outcome = self.exchange(&mut worker, message, size_hint, wall, source, http);
+        let outcome = self.exchange(&mut worker, message, bytes, size_hint, wall, source, http);
         self.stats.requests.fetch_add(1, Ordering::Relaxed);
         match outcome {
             Ok((reply, false)) => {
@@ -317,10 +321,15 @@ impl WorkerPool {
         }
     }
 
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of one function, split for reading"
+    )]
     fn exchange(
         &self,
         worker: &mut Worker,
         message: &Send<'_>,
+        bytes: &[u8],
         size_hint: usize,
         wall: Duration,
         source: Option<&dyn ArtifactSource>,
@@ -341,6 +350,7 @@ impl WorkerPool {
             }
             other => other?,
         }
+        wire::write_bytes(&mut stream, bytes)?;
         loop {
             match wire::read(&mut stream)? {
                 FromChild::Done { reply, retire } => return Ok((reply, retire)),
@@ -351,12 +361,9 @@ impl WorkerPool {
                     self.stats
                         .artifacts_sent
                         .fetch_add(u64::from(bytes.is_some()), Ordering::Relaxed);
-                    let bytes = bytes.as_deref();
-                    wire::write(
-                        &mut stream,
-                        &Send::Artifact(bytes.map(Bytes::new)),
-                        bytes.map_or(0, <[u8]>::len),
-                    )?;
+                    let length = bytes.as_ref().map(|bytes| bytes.len() as u64);
+                    wire::write(&mut stream, &Send::Artifact(length), 0)?;
+                    wire::write_bytes(&mut stream, bytes.as_deref().unwrap_or_default())?;
                 }
                 FromChild::Http(request, max_body) => {
                     let asked = Instant::now();
@@ -382,7 +389,7 @@ impl WorkerPool {
                     wire::write(&mut stream, &Send::Module(length.map_err(Clone::clone)), 0)?;
                     if let Ok(module) = module {
                         self.stats.modules_sent.fetch_add(1, Ordering::Relaxed);
-                        stream.write_all(&module)?;
+                        wire::write_bytes(&mut stream, &module)?;
                     }
                 }
                 FromChild::Ready | FromChild::Failed(_) | FromChild::Compiled(_) => {

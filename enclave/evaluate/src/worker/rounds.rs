@@ -31,7 +31,7 @@ impl WorkerPool {
         self.ensure_modules(request, source)?;
         let message = Send::Prepare(request, http.is_some());
         let (size, wall) = (size_of(request), self.wall_of(request));
-        match self.call(&message, size, wall, Some(source), http)? {
+        match self.call(&message, &[], size, wall, Some(source), http)? {
             Reply::Prepared(result) => result,
             Reply::Evaluated(Err(error)) => Err(error),
             _ => Err(confused()),
@@ -52,7 +52,14 @@ impl WorkerPool {
         let signed = outputs.values().flat_map(BTreeMap::values);
         let size = size_of(request) + signed.fold(0, |sum, o| sum + o.output.len() + 64);
         let message = Send::Conclude(request, quorum, outputs);
-        match self.call(&message, size, self.wall_of(request), Some(source), None)? {
+        match self.call(
+            &message,
+            &[],
+            size,
+            self.wall_of(request),
+            Some(source),
+            None,
+        )? {
             Reply::Concluded(result) => result,
             Reply::Evaluated(Err(error)) => Err(error),
             _ => Err(confused()),

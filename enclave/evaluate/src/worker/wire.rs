@@ -1,6 +1,7 @@
 //! Frames between parent and child: a length of 4 bytes, little-endian, and postcard.
 //!
-//! Neither side trusts the other's length: it is bounded before anything is allocated.
+//! Neither side trusts the other's length: it is bounded before anything is allocated. Public bytes (artifacts, compiled components)
+//! follow their frame as they are, without the copies and the wiping that a frame gets: [`write_bytes`], [`read_bytes`].
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +31,7 @@ pub(super) enum Send<'a> {
     Hello(&'a WorkerLimits),
     Check {
         kind: ArtifactKind,
-        bytes: &'a serde_bytes::Bytes,
+        length: u64,
         entrypoint: Option<&'a str>,
     },
     Prewarm(B256),
@@ -40,11 +41,11 @@ pub(super) enum Send<'a> {
         schema: Option<B256>,
         secrets: &'a SecretBytes,
     },
-    Artifact(Option<&'a serde_bytes::Bytes>),
+    Artifact(Option<u64>),
     Http(Result<HttpOutcome, FetchError>),
     Prepare(&'a EvaluateRequest, bool),
     Conclude(&'a EvaluateRequest, Quorum, &'a BTreeMap<B256, Outputs>),
-    Compile(&'a serde_bytes::Bytes),
+    Compile(u64),
     Module(Result<u64, EvaluateError>),
 }
 
@@ -53,10 +54,10 @@ pub(super) enum Send<'a> {
 pub(super) enum Receive {
     /// First message: the limits.
     Hello(WorkerLimits),
-    /// Check one artifact.
+    /// Check one artifact, of the length that follows.
     Check {
         kind: ArtifactKind,
-        bytes: serde_bytes::ByteBuf,
+        length: u64,
         entrypoint: Option<String>,
     },
     /// Compile into the cache.
@@ -69,17 +70,17 @@ pub(super) enum Receive {
         schema: Option<B256>,
         secrets: SecretBytes,
     },
-    /// Answer to [`FromChild::NeedArtifact`].
-    Artifact(Option<serde_bytes::ByteBuf>),
+    /// Answer to [`FromChild::NeedArtifact`]: the length of what follows.
+    Artifact(Option<u64>),
     /// Answer to [`FromChild::Http`].
     Http(Result<HttpOutcome, FetchError>),
     /// Run the components only; whether HTTP can be asked for.
     Prepare(Box<EvaluateRequest>, bool),
     /// Merge the operators' outputs, by data instance, and decide.
     Conclude(Box<EvaluateRequest>, Quorum, BTreeMap<B256, Outputs>),
-    /// Compile a component; the only request of its process.
-    Compile(serde_bytes::ByteBuf),
-    /// Answer to [`FromChild::NeedModule`]: the length of what follows the frame as it is.
+    /// Compile a component of the length that follows; the only request of its process.
+    Compile(u64),
+    /// Answer to [`FromChild::NeedModule`]: the length of what follows.
     Module(Result<u64, EvaluateError>),
 }
 
@@ -96,7 +97,7 @@ pub(super) enum FromChild {
     Http(HttpRequest, u64),
     /// A compiled component wanted.
     NeedModule(B256),
-    /// Answer to [`Receive::Compile`]: the length of what follows the frame as it is.
+    /// Answer to [`Receive::Compile`]: the length of what follows.
     Compiled(Result<u64, CompileRefusal>),
     /// The end of a request.
     Done {
@@ -167,6 +168,29 @@ pub(super) fn read<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T>
     let mut frame = Zeroizing::new(vec![0; length]);
     stream.read_exact(&mut frame)?;
     postcard::from_bytes(&frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Longest run of bytes behind a frame: about 45 MB of machine code come of 12 MB of JavaScript, and 24 MiB are allowed.
+const MAX_BYTES: u64 = 192 << 20;
+
+/// Writes what a frame announced.
+pub(super) fn write_bytes(stream: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)
+}
+
+/// Reads what a frame announced.
+pub(super) fn read_bytes(stream: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    if length > MAX_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{length} bytes, at most {MAX_BYTES} are allowed"),
+        ));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+    if stream.take(length).read_to_end(&mut bytes)? as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
 }
 
 /// A stream whose reads and writes end at a deadline.

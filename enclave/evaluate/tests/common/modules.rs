@@ -154,7 +154,10 @@ fn modules_are_evicted_by_count() {
 
 /// Storage that outlives a [`Modules`].
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<HashMap<(B256, B256), Vec<u8>>>>);
+struct Kept(Arc<Mutex<Stored>>);
+
+/// By component and fingerprint.
+type Stored = HashMap<(B256, B256), Vec<u8>>;
 
 // SAFETY: gives back what it took.
 #[allow(unsafe_code)]

@@ -66,6 +66,7 @@ pub(crate) fn apply(rows: &mut impl RowsMut, event: &ChainEvent) -> Result<(), S
         | RegistryEvent::OperatorRemoved { .. }
         | RegistryEvent::OperatorSetChanged { .. }
         | RegistryEvent::OperatorSlashed { .. }
+        | RegistryEvent::OperatorReweighed { .. }
         | RegistryEvent::SetsInvalidated { .. }
         | RegistryEvent::ExitRequested { .. }
         | RegistryEvent::ExitCompleted { .. } => operators(rows, at, &event.event),
@@ -73,7 +74,10 @@ pub(crate) fn apply(rows: &mut impl RowsMut, event: &ChainEvent) -> Result<(), S
             put(rows, key(Kind::Skipped, entry.to_bytes()), &at)
         }
         // Commits and queue entries have tables of their own.
-        RegistryEvent::StateCommitted { .. } | RegistryEvent::ArtifactSupplied { .. } => Ok(()),
+        // What an adopted snapshot means is for whoever applies finalized blocks.
+        RegistryEvent::StateCommitted { .. }
+        | RegistryEvent::SnapshotAdopted { .. }
+        | RegistryEvent::ArtifactSupplied { .. } => Ok(()),
         other => governance(rows, at, other),
     }
 }
@@ -322,30 +326,20 @@ fn operators(
             set.earliest_valid_until = *earliest_valid_until;
             set.aggregate_key = aggregate_key.clone();
         }),
-        // In no set: only the next admission's weight fell, which an event of its own says.
-        RegistryEvent::OperatorSlashed { set_id: 0, .. } => Ok(()),
-        RegistryEvent::OperatorSlashed {
+        // Sets follow by events of their own.
+        RegistryEvent::OperatorSlashed { .. } => Ok(()),
+        RegistryEvent::OperatorReweighed {
             operator,
             set_id,
             weight,
-            total_weight,
-        } => {
-            let former = latest_set(rows)?;
-            change_set(rows, at, *set_id, |set| {
-                // A set that slashing alone made has the keys of the one before and no event of its own that says so.
-                if let (true, Some(former)) = (set.aggregate_key.is_empty(), former) {
-                    set.aggregate_key_hash = former.aggregate_key_hash;
-                    set.aggregate_key = former.aggregate_key;
-                    set.earliest_valid_until = former.earliest_valid_until;
+            ..
+        } => change_set(rows, at, *set_id, |set| {
+            for member in &mut set.members {
+                if member.operator == *operator {
+                    member.weight = *weight;
                 }
-                for member in &mut set.members {
-                    if member.operator == *operator {
-                        member.weight = *weight;
-                    }
-                }
-                set.total_weight = *total_weight;
-            })
-        }
+            }
+        }),
         RegistryEvent::SetsInvalidated {
             first_clean_set_id, ..
         } => put(rows, key(Kind::FirstCleanSet, []), first_clean_set_id),
@@ -370,14 +364,6 @@ fn change_operator(
     let mut row = Registry::new(rows).operator(operator)?.unwrap_or_default();
     change(&mut row);
     put(rows, key(Kind::Operator, operator), &row)
-}
-
-fn latest_set(rows: &impl RowsMut) -> Result<Option<OperatorSetRow>, StateError> {
-    let registry = Registry::new(rows);
-    match registry.latest_set_id()? {
-        Some(id) => registry.operator_set(id),
-        None => Ok(None),
-    }
 }
 
 /// Changes a set; its first event makes it a copy of the newest one. So the order of a set's events does not matter.

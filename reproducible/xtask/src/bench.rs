@@ -1,0 +1,89 @@
+//! `cargo xtask bench`: measurements that hold ratios, each a program of its own, built optimised.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+use crate::progress::Step;
+use crate::setup::Setup;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// Evaluation: latency, throughput, ratios to the engines (design 4.9)
+    Evaluate,
+}
+
+/// Measures, and prints what `json` asks for.
+///
+/// # Errors
+/// If the program does not build or fails.
+pub fn run(setup: &Setup, subject: Subject, json: bool) -> Result<()> {
+    match subject {
+        Subject::Evaluate => {
+            let mut arguments = Vec::new();
+            match javascript(setup) {
+                Ok(path) => arguments.extend(["--large".into(), path.into()]),
+                // Without Node there is everything but this one.
+                Err(error) => eprintln!("no JavaScript component is measured: {error:#}"),
+            }
+            program(setup, "newton-bench-evaluate", arguments, json)
+        }
+    }
+}
+
+/// Builds a program in the release profile and runs it in the project's folder.
+fn program(setup: &Setup, name: &str, arguments: Vec<OsString>, json: bool) -> Result<()> {
+    let root = setup.project().root();
+    let cargo = |verb: &str| {
+        let mut cargo = Command::new("cargo");
+        cargo
+            .args([verb, "--quiet", "--release", "--package", name])
+            .current_dir(root);
+        cargo
+    };
+    let step = Step::begin(&format!("Compiling {name} (minutes the first time)"));
+    let built = cargo("build")
+        .status()
+        .context("cargo could not be started")?;
+    ensure!(built.success(), "{name} does not compile: {built}");
+    step.done();
+    let mut run = cargo("run");
+    run.arg("--");
+    if json {
+        run.arg("--json");
+    }
+    let ended = run
+        .args(arguments)
+        .status()
+        .context("cargo could not be started")?;
+    ensure!(ended.success(), "{name}: {ended}");
+    Ok(())
+}
+
+/// The example component in JavaScript, built into the target folder.
+fn javascript(setup: &Setup) -> Result<PathBuf> {
+    let project = setup.project();
+    let tools = setup.component_tools()?;
+    let folder = project.path("target/bench");
+    std::fs::create_dir_all(&folder).context("target/bench")?;
+    let out = folder.join("price-feed.wasm");
+    if out.exists() {
+        return Ok(out);
+    }
+    let source = project.path("tests/examples/price-feed/component/price-feed.js");
+    let wit = project.path("tests/examples/spend-limit/component/wit/newton-provider.wit");
+    let output = tools
+        .javascript(&source, &wit, &out)
+        .output()
+        .context("node could not be started")?;
+    ensure!(
+        output.status.success(),
+        "the component does not build:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(out)
+}
