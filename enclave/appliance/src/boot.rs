@@ -37,7 +37,7 @@ use crate::{
     pools::Pools,
     readmit, rounds,
     rpc::{self, Methods},
-    running::Running,
+    running::{RULES, Running},
     secret,
 };
 
@@ -190,15 +190,18 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
         "state opened"
     );
     let chain_id = chain.chain_id;
-    let engine = Arc::new(Engine::new(
-        app.clone(),
-        chain,
-        state,
-        da,
-        pools.tasks.clone(),
-        pools.checks.clone(),
-        master.commitment().into(),
-    ));
+    let engine = Arc::new(
+        Engine::new(
+            app.clone(),
+            chain,
+            state,
+            da,
+            pools.tasks.clone(),
+            pools.checks.clone(),
+            master.commitment().into(),
+        )
+        .with_sources(peers.clone()),
+    );
     tokio::spawn(engine::follow(engine.clone(), follower));
     tokio::spawn(engine::ingest(engine.clone()));
     for peer in peers.clone() {
@@ -300,6 +303,7 @@ fn open_state(
     let backend = RedbBackend::new(pages).context("reading the page file")?;
     let opened = open_database(backend, cache)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
+        .map(|state| state.implementing(RULES))
         .map_err(anyhow::Error::from);
     // redb hands on texts only; the page store knows which page it was.
     opened.map_err(|e| match fault.last_fault() {

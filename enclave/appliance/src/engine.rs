@@ -6,7 +6,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,9 +33,11 @@ use serde_json::{Value, json};
 
 use crate::{
     appliance::Appliance,
+    bootstrap,
     gather::{Matter, PeerNotes},
     ingest,
     metrics::Metrics,
+    peers::Peer,
     quorum::Ballot,
     rounds::Rounds,
     skip::Skips,
@@ -44,6 +49,8 @@ const RESUBMIT: Duration = Duration::from_secs(8);
 /// Every enclave may submit what has a quorum. Each waits its turn, which another one has first at every commit, so that
 /// few pay for the same; only time is lost if those before are down.
 const TURN: Duration = Duration::from_millis(1500);
+/// Expired tree nodes removed in one round.
+const PRUNED_AT_ONCE: usize = 2_000;
 /// Votes kept for peers that are behind.
 const VOTES_KEPT: usize = 64;
 
@@ -65,6 +72,9 @@ pub struct Engine {
     pub checks: Arc<WorkerPool>,
     /// Of the master secret that this boot has.
     commitment: B256,
+    /// Peers that may have bytes.
+    pub sources: Vec<Peer>,
+    at_head: AtomicBool,
     pub(crate) app: Arc<Appliance>,
     /// What this boot remembers of its answers.
     pub rounds: Rounds,
@@ -113,6 +123,8 @@ impl Engine {
             workers,
             checks,
             commitment,
+            sources: Vec::new(),
+            at_head: AtomicBool::new(false),
             rounds: Rounds::default(),
             app,
             pending: RwLock::default(),
@@ -124,6 +136,18 @@ impl Engine {
             notes: Mutex::default(),
             quarantine: ingest::Quarantine::default(),
         }
+    }
+
+    /// The same with peers that may have bytes.
+    #[must_use]
+    pub fn with_sources(mut self, sources: Vec<Peer>) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    /// Whether this boot has seen every finalized block at least once.
+    pub fn was_at_head(&self) -> bool {
+        self.at_head.load(Ordering::Relaxed)
     }
 
     /// Content that workers do not survive.
@@ -232,7 +256,10 @@ pub async fn follow(engine: Arc<Engine>, mut follower: Follower) {
     while !engine.app.is_halted() {
         match engine.poll(&mut follower).await {
             Ok(Progress::Behind) => continue,
-            Ok(Progress::AtHead) => engine.note(|n| n.unreachable = None),
+            Ok(Progress::AtHead) => {
+                engine.at_head.store(true, Ordering::Relaxed);
+                engine.note(|n| n.unreachable = None);
+            }
             Err(e) => engine.failed(&e),
         }
         tokio::time::sleep(pause).await;
@@ -248,6 +275,7 @@ enum Progress {
 pub async fn ingest(engine: Arc<Engine>) {
     let pause = Duration::from_millis(engine.app.local.local.poll_ms);
     let mut idle = pause;
+    bootstrap::from_peers(&engine).await;
     loop {
         match ingest::round(&engine).await {
             Ok(round) if round.decided > 0 && round.unavailable == 0 => {
@@ -344,6 +372,7 @@ impl Engine {
         }
         *self.pending.write().unwrap_or_else(PoisonError::into_inner) = pending;
         let tip = self.state.tip()?;
+        self.state.prune_expired(PRUNED_AT_ONCE)?;
         if tip.sequence > before {
             tracing::info!(sequence = tip.sequence, root = %tip.root, "committed");
         }

@@ -12,7 +12,7 @@ use newton_keys::hpke::Envelope;
 use newton_state::{QueueEntry, Role, Verdict};
 use newton_types::{B256, Namespace, QueueKey};
 
-use crate::{engine::Engine, metrics::count};
+use crate::{bootstrap, engine::Engine, metrics::count, running::RULES};
 
 /// Entries looked at in one round, so that a round ends.
 const PER_ROUND: usize = 16;
@@ -124,6 +124,12 @@ fn lost_a_worker(abstain: &anyhow::Error) -> bool {
 
 /// The bytes, or the reason for which everyone rejects them; an error is an abstention.
 async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<u8>, String>> {
+    // Not ours to judge. The commit of that window stops this enclave, see `StateError::Rules`.
+    anyhow::ensure!(
+        RULES.contains(&entry.context.rules_version),
+        "rules version {} is not implemented by this image",
+        entry.context.rules_version
+    );
     let deaths = engine.quarantine().deaths(entry.key);
     anyhow::ensure!(
         deaths < MAX_DEATHS,
@@ -143,7 +149,10 @@ async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<
         None => match fetch(engine, entry).await {
             Ok(bytes) => bytes,
             Err(ArtifactError::Invalid(reason)) => return Ok(Err(reason.to_string())),
-            Err(unavailable) => return Err(unavailable).context("fetching from DA"),
+            Err(unavailable) => match from_peers(engine, entry).await {
+                Some(bytes) => bytes,
+                None => return Err(unavailable).context("fetching from DA"),
+            },
         },
     };
     let engine = engine.clone();
@@ -180,7 +189,26 @@ fn prewarm(engine: &Arc<Engine>, wasm: B256) {
     });
 }
 
-async fn fetch(engine: &Engine, entry: &QueueEntry) -> Result<Vec<u8>, ArtifactError> {
+/// Bytes that DA does not give, from a peer that has them: public ones, of the declared hash and length.
+async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
+    let namespace = entry.namespace();
+    if !namespace.is_public() {
+        return None;
+    }
+    for peer in &engine.sources {
+        match bootstrap::artifact(peer, engine.chain.chain_id, namespace, entry.hash).await {
+            Ok(bytes) if bytes.len() as u64 == u64::from(entry.length) => return Some(bytes),
+            Ok(_) => {}
+            Err(e) => {
+                tracing::debug!(entry = %entry.key, reason = format!("{e:#}"), "not of a peer");
+            }
+        }
+    }
+    None
+}
+
+/// An entry's bytes by its DA reference, checked.
+pub async fn fetch(engine: &Engine, entry: &QueueEntry) -> Result<Vec<u8>, ArtifactError> {
     fetch_artifact(
         &engine.da,
         &engine.da_rules,
@@ -230,7 +258,7 @@ fn judge_envelope(engine: &Engine, client: [u8; 20], bytes: &[u8]) -> Result<(),
 }
 
 /// Database and worker calls block; they run off the async threads.
-async fn blocking<T: Send + 'static>(
+pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?

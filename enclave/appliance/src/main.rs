@@ -6,6 +6,7 @@ mod admission;
 mod appliance;
 mod assemble;
 mod boot;
+mod bootstrap;
 mod dialer;
 mod engine;
 mod fetch;

@@ -80,22 +80,6 @@ pub fn owner_call_digest(scope: Scope, call: &OwnerCall) -> B256 {
     call.eip712_signing_hash(&domain("Newton Owner Call", scope))
 }
 
-sol! {
-    /// An operator's word that one boot of its enclave may have the master secret. No contract verifies it, only enclaves.
-    #[derive(Debug, Default, PartialEq, Eq)]
-    struct HandoffGrant {
-        address operator;
-        bytes32 keyHash;
-        bytes32 nonce;
-        uint64 expiry;
-    }
-}
-
-/// Digest of a handoff grant; `scope.contract` is the KeyRegistry, which says which secret it is.
-pub fn handoff_grant_digest(scope: Scope, grant: &HandoffGrant) -> B256 {
-    grant.eip712_signing_hash(&domain("Newton Handoff", scope))
-}
-
 /// keccak-256 of a call's parameters in canonical JSON (RFC 8785), as an owner signs it.
 pub fn params_hash(members: &serde_json::Map<String, serde_json::Value>) -> B256 {
     // Fails for no value that came out of a JSON text.
@@ -140,7 +124,6 @@ mod tests {
             abi::Intent::eip712_encode_type(),
             OwnerCall::eip712_encode_type(),
             abi::SkipUnavailable::eip712_encode_type(),
-            HandoffGrant::eip712_encode_type(),
         ] {
             assert!(protocol.contains(encoded.as_ref()), "{encoded}");
         }

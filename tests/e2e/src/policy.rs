@@ -9,7 +9,7 @@ use newton_contracts::abi::{
     ArtifactRef, IPolicyClientRegistry, IPolicyDataRegistry, IPolicyRegistry,
 };
 use newton_keys::hpke::{Envelope, EnvelopeContext};
-use newton_types::ABSENT;
+use newton_types::{ABSENT, Namespace};
 
 use crate::{
     admission::Chain,
@@ -252,6 +252,27 @@ pub async fn register_rego(
     )
     .await?;
     Ok(hash)
+}
+
+/// Supplies a Rego source for a template whose own reference is of no use.
+///
+/// # Errors
+/// If it cannot be dispersed, or the contract refuses.
+pub async fn supply_rego(chain: &Chain, da: &EigenDaProxy, source: &[u8]) -> Result<()> {
+    let policies = IPolicyRegistry::new(chain.contracts.policy_registry, &chain.provider);
+    let (rego, reference) = disperse(da, source).await?;
+    send(
+        "PolicyRegistry.supplyArtifact",
+        chain.accounts.client,
+        policies.supplyArtifact(
+            Namespace::PolicyRego as u8,
+            rego.artifactHash,
+            rego.byteLength,
+            reference,
+        ),
+    )
+    .await?;
+    Ok(())
 }
 
 async fn disperse(da: &EigenDaProxy, bytes: &[u8]) -> Result<(ArtifactRef, Bytes)> {

@@ -9,3 +9,8 @@ use common::{operators, run_with};
 fn three_operators_agree_without_a_coordinator() {
     run_with(3, operators::three);
 }
+
+#[test]
+fn lost_bytes_old_page_files_and_late_enclaves() {
+    run_with(3, operators::lost_and_late);
+}

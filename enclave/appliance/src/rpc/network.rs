@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy_sol_types::SolValue;
 use newton_api::RpcError;
+use newton_state::StateError;
 use newton_types::{self as types, B256, QueueKey, abi, rpc::ErrorName::*};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use super::{
     describe::{Kind::*, Param, optional, required},
     engine,
     methods::{Access, Method, Owner, Serve, serve},
+    reads::state,
     running,
 };
 use crate::{
@@ -68,6 +70,27 @@ pub(super) static METHODS: &[Method] = &[
         result: VOTE_RESULT,
         errors: &[AwaitingSecret, Halted, NotAdmittedYet, NotFound, Abstained],
         serve: serve!(|app, query: SkipQuery| skip_vote(&app, query).await),
+    },
+    Method {
+        name: "newt_getSnapshot",
+        summary: "A page of the newest commit's leaves, which an enclave that is behind checks against the root on chain.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: &[
+            CHAIN,
+            optional("sequence_no", Integer, "must be the newest commit"),
+            optional("after", Hash, "the last leaf of the page before"),
+        ],
+        result: &[
+            ("sequence_no", Integer, "the commit"),
+            (
+                "leaves",
+                List,
+                "pairs of leaf key and value hash, by rising key; empty at the end",
+            ),
+        ],
+        errors: &[AwaitingSecret, Halted, NotFound],
+        serve: serve!(|app, query: SnapshotQuery| snapshot(&app, query).await),
     },
 ];
 
@@ -129,6 +152,40 @@ async fn skip_vote(app: &Arc<Appliance>, query: SkipQuery) -> Result<Value, RpcE
             .skip_vote(entry)
             .map_err(|e| RpcError::new(e.name(), e.to_string()))?;
         Ok(vote(&app, signed.digest, signed.signature.to_vec()))
+    })
+    .await
+}
+
+/// Leaves of one page.
+const PAGE: usize = 4_096;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotQuery {
+    chain_id: Option<u64>,
+    sequence_no: Option<u64>,
+    after: Option<B256>,
+}
+
+async fn snapshot(app: &Arc<Appliance>, query: SnapshotQuery) -> Result<Value, RpcError> {
+    let engine = engine(&*running(app)?, query.chain_id)?;
+    blocking(move || {
+        let sequence = match query.sequence_no {
+            Some(sequence) => sequence,
+            None => engine.state.tip().map_err(|e| state(&e))?.sequence,
+        };
+        let leaves = engine
+            .state
+            .leaves(sequence, query.after.map(types::LeafKey), PAGE)
+            .map_err(|e| match e {
+                StateError::SnapshotMoved { .. } => RpcError::new(NotFound, e.to_string()),
+                other => state(&other),
+            })?;
+        let leaves: Vec<(B256, B256)> = leaves
+            .iter()
+            .map(|leaf| (leaf.key.0, leaf.value_hash))
+            .collect();
+        Ok(json!({ "sequence_no": sequence, "leaves": leaves }))
     })
     .await
 }
