@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use newton_artifacts::{ArtifactError, fetch_artifact};
+use newton_artifacts::{ArtifactError, DaRef, check_reference, fetch_artifact};
 use newton_evaluate::{ArtifactKind, EvaluateError, worker::Verdict as Judged};
 use newton_keys::hpke::Envelope;
 use newton_state::{QueueEntry, Role, Verdict};
@@ -135,26 +135,31 @@ async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<
         deaths < MAX_DEATHS,
         "{deaths} workers were lost on this content in this boot"
     );
+    // Before anything depends on which bytes are here: whether a reference holds, everyone must see alike.
+    let da_ref = match reference(engine, entry) {
+        Ok(da_ref) => da_ref,
+        Err(ArtifactError::Invalid(reason)) => return Ok(Err(reason.to_string())),
+        Err(unavailable) => return Err(unavailable).context("judging the DA reference"),
+    };
     let state = engine.state.clone();
     let hash = entry.hash;
     let bytes = match blocking(move || Ok(state.content(hash)?)).await? {
-        Some(bytes) if bytes.len() as u64 == u64::from(entry.length) => bytes,
-        Some(bytes) => {
-            return Ok(Err(format!(
-                "declared length {}, the content has {}",
-                entry.length,
-                bytes.len()
-            )));
-        }
-        None => match fetch(engine, entry).await {
+        Some(bytes) => bytes,
+        None => match fetch_artifact(&engine.da, &da_ref, hash).await {
             Ok(bytes) => bytes,
-            Err(ArtifactError::Invalid(reason)) => return Ok(Err(reason.to_string())),
             Err(unavailable) => match from_peers(engine, entry).await {
                 Some(bytes) => bytes,
                 None => return Err(unavailable).context("fetching from DA"),
             },
         },
     };
+    if bytes.len() as u64 != u64::from(entry.length) {
+        return Ok(Err(format!(
+            "declared length {}, the content has {}",
+            entry.length,
+            bytes.len()
+        )));
+    }
     let engine = engine.clone();
     let (role, namespace) = (entry.context.role.clone(), entry.namespace());
     let (judged, bytes) = blocking(move || {
@@ -189,7 +194,7 @@ fn prewarm(engine: &Arc<Engine>, wasm: B256) {
     });
 }
 
-/// Bytes that DA does not give, from a peer that has them: public ones, of the declared hash and length.
+/// Bytes that DA does not give, from a peer that has them: public ones, of the declared hash.
 async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
     let namespace = entry.namespace();
     if !namespace.is_public() {
@@ -197,8 +202,7 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
     }
     for peer in &engine.sources {
         match bootstrap::artifact(peer, engine.chain.chain_id, namespace, entry.hash).await {
-            Ok(bytes) if bytes.len() as u64 == u64::from(entry.length) => return Some(bytes),
-            Ok(_) => {}
+            Ok(bytes) => return Some(bytes),
             Err(e) => {
                 tracing::debug!(entry = %entry.key, reason = format!("{e:#}"), "not of a peer");
             }
@@ -209,15 +213,17 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
 
 /// An entry's bytes by its DA reference, checked.
 pub async fn fetch(engine: &Engine, entry: &QueueEntry) -> Result<Vec<u8>, ArtifactError> {
-    fetch_artifact(
-        &engine.da,
+    let da_ref = reference(engine, entry)?;
+    Ok(fetch_artifact(&engine.da, &da_ref, entry.hash).await?)
+}
+
+fn reference(engine: &Engine, entry: &QueueEntry) -> Result<DaRef, ArtifactError> {
+    check_reference(
         &engine.da_rules,
         engine.da_checks,
         &entry.da_ref,
-        entry.hash,
         entry.length,
     )
-    .await
 }
 
 fn judge(

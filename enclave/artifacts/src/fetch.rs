@@ -11,8 +11,7 @@ use alloy_primitives::{B256, keccak256};
 pub enum DaChecks {
     /// Every check of design 11; while [`NOT_YET_CHECKED`] is not empty, nothing passes.
     Complete,
-    /// The manifest's development switch `incomplete_da_checks`: the checks that exist, and the proxy is trusted for the
-    /// rest. Bytes that do not match, or a certificate the proxy refuses, count as a verdict then.
+    /// The manifest's development switch `incomplete_da_checks`: the checks that exist; the rest counts as passed.
     Incomplete,
 }
 
@@ -51,32 +50,6 @@ pub enum InvalidReason {
         /// Why.
         source: CheckError,
     },
-    /// The proxy refuses a certificate (status 418); a verdict only where it is trusted.
-    #[error("blob {blob}: proxy refuses the certificate (code {code})")]
-    Refused {
-        /// Position of the blob.
-        blob: usize,
-        /// The proxy's code.
-        code: u32,
-    },
-    /// A blob's payload is not as long as the DA reference says.
-    #[error("blob {blob} has {got} bytes, expected {expected}")]
-    Length {
-        /// Position of the blob.
-        blob: usize,
-        /// Length in the DA reference.
-        expected: u32,
-        /// Bytes delivered.
-        got: usize,
-    },
-    /// The bytes are not the artifact.
-    #[error("bytes hash to {got}, expected {expected}")]
-    Hash {
-        /// `artifactHash` on chain.
-        expected: B256,
-        /// Keccak of the bytes delivered.
-        got: B256,
-    },
 }
 
 /// Why there is no verdict.
@@ -101,9 +74,24 @@ pub enum Unavailable {
         /// The first check that is missing.
         check: PendingCheck,
     },
-    /// Bytes came that do not fit, from a source that is not trusted to have told the truth.
-    #[error("source delivered other bytes: {0}")]
-    WrongBytes(InvalidReason),
+    /// A blob's payload is not as long as the DA reference says.
+    #[error("blob {blob} has {got} bytes, expected {expected}")]
+    Length {
+        /// Position of the blob.
+        blob: usize,
+        /// Length in the DA reference.
+        expected: u32,
+        /// Bytes delivered.
+        got: usize,
+    },
+    /// The bytes delivered are not the artifact.
+    #[error("bytes hash to {got}, expected {expected}")]
+    Hash {
+        /// `artifactHash` on chain.
+        expected: B256,
+        /// Keccak of the bytes delivered.
+        got: B256,
+    },
 }
 
 impl Unavailable {
@@ -113,21 +101,17 @@ impl Unavailable {
     }
 }
 
-/// Fetches an artifact and checks everything about it but its content: reference, certificates, lengths, keccak.
-///
-/// All certificates are judged before the first byte is asked for. At most `byte_length` payload bytes are held, beside one
-/// encoded blob.
+/// Judges a DA reference by itself: its form, its lengths, its certificates. What comes of it depends on nothing but the arguments, so
+/// every enclave arrives at the same, whatever bytes it has or gets.
 ///
 /// # Errors
-/// [`ArtifactError`].
-pub async fn fetch_artifact(
-    source: &dyn BlobSource,
+/// [`ArtifactError::Invalid`], or [`Unavailable::CheckNotImplemented`] where certificates cannot be judged completely.
+pub fn check_reference(
     rules: &DaRules,
     checks: DaChecks,
     da_ref: &[u8],
-    artifact_hash: B256,
     byte_length: u32,
-) -> Result<Vec<u8>, ArtifactError> {
+) -> Result<DaRef, ArtifactError> {
     let da_ref = DaRef::decode(da_ref).map_err(InvalidReason::from)?;
     da_ref.check_sum(byte_length).map_err(InvalidReason::from)?;
     for (blob, part) in da_ref.blobs().iter().enumerate() {
@@ -144,38 +128,46 @@ pub async fn fetch_artifact(
             .into());
         }
     }
-    // Whether bytes that do not fit are the author's fault or the source's is only known when the blob opens the commitment
-    // (`PendingCheck::BlobCommitment`), or where the source is trusted.
-    let mismatch = |reason| match checks {
-        DaChecks::Complete => ArtifactError::Unavailable(Unavailable::WrongBytes(reason)),
-        DaChecks::Incomplete => ArtifactError::Invalid(reason),
-    };
+    Ok(da_ref)
+}
+
+/// Fetches the bytes of a reference that [`check_reference`] let pass. At most its length in payload bytes is held, beside one encoded
+/// blob.
+///
+/// Bytes that do not fit are no verdict, whosever fault they are: the right ones may be had elsewhere, and who has them accepts. The
+/// bytes that come back have the hash, and any length: one that is not the declared one is a verdict, since everyone who has them sees it.
+///
+/// # Errors
+/// [`Unavailable`].
+pub async fn fetch_artifact(
+    source: &dyn BlobSource,
+    da_ref: &DaRef,
+    artifact_hash: B256,
+) -> Result<Vec<u8>, Unavailable> {
     let mut bytes = Vec::new();
+    let mut of_other_length = None;
     for (blob, part) in da_ref.blobs().iter().enumerate() {
-        let payload = match source.blob(&part.certificate, part.length).await {
-            Ok(payload) => payload,
-            Err(FetchError::Refused { code, .. }) if checks == DaChecks::Incomplete => {
-                return Err(InvalidReason::Refused { blob, code }.into());
-            }
-            Err(source) => return Err(Unavailable::Fetch { blob, source }.into()),
-        };
+        let payload = source
+            .blob(&part.certificate, part.length)
+            .await
+            .map_err(|source| Unavailable::Fetch { blob, source })?;
         if payload.len() != part.length as usize {
-            return Err(mismatch(InvalidReason::Length {
+            of_other_length.get_or_insert(Unavailable::Length {
                 blob,
                 expected: part.length,
                 got: payload.len(),
-            }));
+            });
         }
         bytes.extend_from_slice(&payload);
     }
     let got = keccak256(&bytes);
-    if got != artifact_hash {
-        return Err(mismatch(InvalidReason::Hash {
-            expected: artifact_hash,
-            got,
-        }));
+    if got == artifact_hash {
+        return Ok(bytes);
     }
-    Ok(bytes)
+    Err(of_other_length.unwrap_or(Unavailable::Hash {
+        expected: artifact_hash,
+        got,
+    }))
 }
 
 #[cfg(test)]
@@ -209,16 +201,9 @@ mod tests {
         da_ref: &[u8],
         bytes: &[u8],
     ) -> Result<Vec<u8>, ArtifactError> {
-        let hash = keccak256(bytes);
-        fetch_artifact(
-            &Fixed(source),
-            &DaRules::default(),
-            checks,
-            da_ref,
-            hash,
-            bytes.len() as u32,
-        )
-        .await
+        let length = bytes.len() as u32;
+        let da_ref = check_reference(&DaRules::default(), checks, da_ref, length)?;
+        Ok(fetch_artifact(&Fixed(source), &da_ref, keccak256(bytes)).await?)
     }
 
     #[tokio::test]
@@ -294,16 +279,32 @@ mod tests {
             .unwrap_err();
         assert!(matches!(
             error,
-            ArtifactError::Invalid(InvalidReason::Hash { .. })
+            ArtifactError::Unavailable(Unavailable::Hash { .. })
         ));
         let error = fetch(|| Ok(Bytes::from_static(b"ab")), Incomplete, &good, b"abc")
             .await
             .unwrap_err();
         assert!(matches!(
             error,
-            ArtifactError::Invalid(InvalidReason::Length {
+            ArtifactError::Unavailable(Unavailable::Length {
                 expected: 3,
                 got: 2,
+                ..
+            })
+        ));
+        let error = fetch(
+            || Ok(Bytes::from_static(b"abcd")),
+            Incomplete,
+            &good,
+            b"abc",
+        )
+        .await
+        .unwrap_err();
+        assert!(matches!(
+            error,
+            ArtifactError::Unavailable(Unavailable::Length {
+                expected: 3,
+                got: 4,
                 ..
             })
         ));
@@ -316,7 +317,7 @@ mod tests {
         let error = fetch(refused, Incomplete, &good, b"abc").await.unwrap_err();
         assert!(matches!(
             error,
-            ArtifactError::Invalid(InvalidReason::Refused { blob: 0, code: 3 })
+            ArtifactError::Unavailable(Unavailable::Fetch { blob: 0, .. })
         ));
 
         let busy = || {
@@ -325,6 +326,15 @@ mod tests {
                 text: String::new(),
             })
         };
+        // The bytes that were asked for, which are longer than was declared.
+        let longer = DaRef::decode(&good).unwrap();
+        let fetched = fetch_artifact(
+            &Fixed(|| Ok(Bytes::from_static(b"abcd"))),
+            &longer,
+            keccak256(b"abcd"),
+        );
+        assert_eq!(fetched.await.unwrap(), b"abcd");
+
         match fetch(busy, Incomplete, &good, b"abc").await.unwrap_err() {
             ArtifactError::Unavailable(reason) => assert!(reason.is_retryable()),
             error => panic!("{error}"),

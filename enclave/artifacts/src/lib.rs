@@ -1,7 +1,7 @@
 //! Fetching artifacts from data availability and verifying them (design 2.3 and 11).
 //!
 //! The chain orders a write by an event that holds the artifact's hash, its length and a [`DaRef`]; the bytes lie in EigenDA.
-//! [`fetch_artifact`] turns these into bytes, or says one of two very different things:
+//! [`check_reference`] judges the reference, [`fetch_artifact`] gets the bytes. They say one of two very different things:
 //!
 //! * [`ArtifactError::Invalid`]: a verdict. Every enclave reaches it from the same event, the entry is rejected.
 //! * [`ArtifactError::Unavailable`]: no verdict. This enclave abstains and says why; it never guesses.
@@ -25,7 +25,9 @@ pub use certificate::{
 };
 pub use check::{BlobParameters, CheckError, DaRules, NOT_YET_CHECKED, PendingCheck};
 pub use da_ref::{DaBlob, DaRef, DaRefError, MAX_BLOBS};
-pub use fetch::{ArtifactError, DaChecks, InvalidReason, Unavailable, fetch_artifact};
+pub use fetch::{
+    ArtifactError, DaChecks, InvalidReason, Unavailable, check_reference, fetch_artifact,
+};
 pub use payload::{
     MAX_BLOB_BYTES, MAX_PAYLOAD_BYTES, PayloadError, SYMBOL_BYTES, decode_payload, encode_payload,
     encoded_symbols,

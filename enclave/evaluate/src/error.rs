@@ -458,13 +458,11 @@ pub enum ArtifactError {
         /// Package found.
         package: String,
     },
-    /// A policy has no entrypoint, or something else has one.
-    #[error("{kind:?} {} an entrypoint", if *.given { "takes no" } else { "needs" })]
+    /// Something else than Rego came with an entrypoint.
+    #[error("{kind:?} takes no entrypoint")]
     EntrypointUse {
         /// The artifact's kind.
         kind: ArtifactKind,
-        /// Whether one was given.
-        given: bool,
     },
     /// Rego calls something that does not exist here.
     #[error("line {line}: unknown function {function}{}", domain_note(.domain.as_ref()))]

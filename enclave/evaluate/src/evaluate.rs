@@ -443,7 +443,7 @@ fn rules_of(request: &EvaluateRequest) -> Result<RuleLimits, EvaluateError> {
     })
 }
 
-/// The ingest check of any artifact. `entrypoint` goes with Rego and with nothing else.
+/// The ingest check of any artifact. `entrypoint` goes with Rego of a template and with nothing else.
 ///
 /// # Errors
 /// [`ArtifactError`]; every reason follows from the arguments alone.
@@ -454,10 +454,8 @@ pub fn check_artifact(
 ) -> Result<(), ArtifactError> {
     match (kind, entrypoint) {
         (ArtifactKind::PolicyRego, Some(entrypoint)) => crate::rego::check_rego(bytes, entrypoint),
-        (ArtifactKind::PolicyRego, None) => {
-            Err(ArtifactError::EntrypointUse { kind, given: false })
-        }
-        (_, Some(_)) => Err(ArtifactError::EntrypointUse { kind, given: true }),
+        (ArtifactKind::PolicyRego, None) => crate::rego::check_supplied_rego(bytes),
+        (_, Some(_)) => Err(ArtifactError::EntrypointUse { kind }),
         (ArtifactKind::PolicyDataWasm, None) => crate::component::check_component(bytes),
         (ArtifactKind::PolicyDataParamsSchema, None) => {
             schema::check_schema(bytes)?;

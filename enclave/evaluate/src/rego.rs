@@ -11,7 +11,7 @@ mod value;
 
 use std::{num::NonZeroU32, time::Duration};
 
-use regorus::{Engine, LimitError, Value, utils::limits::ExecutionTimerConfig};
+use regorus::{Engine, LimitError, Value, unstable::Module, utils::limits::ExecutionTimerConfig};
 
 use crate::{
     error::{ArtifactError, EvaluateError, Stage},
@@ -30,6 +30,15 @@ const SOURCE_NAME: &str = "policy.rego";
 /// [`ArtifactError`]; every reason follows from the bytes.
 pub fn check_rego(source: &[u8], entrypoint: &str) -> Result<(), ArtifactError> {
     Policy::prepare(source, entrypoint).map(drop)
+}
+
+/// The ingest check of Rego that was supplied on its own, for no particular template: as [`check_rego`], with some rule that could be an
+/// entrypoint. Whether a template's own is there shows when it is evaluated.
+///
+/// # Errors
+/// [`ArtifactError`]; every reason follows from the bytes.
+pub fn check_supplied_rego(source: &[u8]) -> Result<(), ArtifactError> {
+    prepare(source, check::any_entrypoint).map(drop)
 }
 
 /// The entrypoint of authors who name none: `allow` of the module's package. `None` when the source does not begin with a package, or
@@ -74,36 +83,7 @@ impl Policy {
     /// # Errors
     /// [`ArtifactError`] for anything [`check_rego`] refuses.
     pub fn prepare(source: &[u8], entrypoint: &str) -> Result<Self, ArtifactError> {
-        if source.len() > MAX_REGO_BYTES {
-            return Err(ArtifactError::TooLarge {
-                got: source.len() as u64,
-                limit: MAX_REGO_BYTES as u64,
-            });
-        }
-        let source = std::str::from_utf8(source).map_err(|error| ArtifactError::NotUtf8 {
-            valid_up_to: error.valid_up_to() as u64,
-        })?;
-        let invalid = |error: anyhow::Error| ArtifactError::InvalidRego {
-            reason: format!("{error:#}"),
-        };
-        text::nesting(source)?;
-        let mut engine = dialect::engine();
-        dialect::add(&mut engine, SOURCE_NAME, source)?;
-        let rule_path = {
-            let module = engine.get_modules().first().cloned().ok_or_else(|| {
-                ArtifactError::InvalidRego {
-                    reason: "the source holds no module".to_owned(),
-                }
-            })?;
-            check::calls(&module)?;
-            check::entrypoint(&module, entrypoint)?
-        };
-        builtins::shadow(&mut engine).map_err(invalid)?;
-        // Analysis (scheduling, unsafe variables, conflicts of declarations) happens on first use: have it happen now.
-        engine
-            .clone()
-            .compile_with_entrypoint(&rule_path.as_str().into())
-            .map_err(invalid)?;
+        let (engine, rule_path) = prepare(source, |module| check::entrypoint(module, entrypoint))?;
         Ok(Self {
             engine,
             entrypoint: entrypoint.to_owned(),
@@ -142,6 +122,45 @@ impl Policy {
         }
         value::from_rego(&result)
     }
+}
+
+/// A checked and analysed source, and the path of the rule that `entrypoint` finds in it.
+fn prepare(
+    source: &[u8],
+    entrypoint: impl FnOnce(&Module) -> Result<String, ArtifactError>,
+) -> Result<(Engine, String), ArtifactError> {
+    if source.len() > MAX_REGO_BYTES {
+        return Err(ArtifactError::TooLarge {
+            got: source.len() as u64,
+            limit: MAX_REGO_BYTES as u64,
+        });
+    }
+    let source = std::str::from_utf8(source).map_err(|error| ArtifactError::NotUtf8 {
+        valid_up_to: error.valid_up_to() as u64,
+    })?;
+    let invalid = |error: anyhow::Error| ArtifactError::InvalidRego {
+        reason: format!("{error:#}"),
+    };
+    text::nesting(source)?;
+    let mut engine = dialect::engine();
+    dialect::add(&mut engine, SOURCE_NAME, source)?;
+    let rule_path =
+        {
+            let module = engine.get_modules().first().cloned().ok_or_else(|| {
+                ArtifactError::InvalidRego {
+                    reason: "the source holds no module".to_owned(),
+                }
+            })?;
+            check::calls(&module)?;
+            entrypoint(&module)?
+        };
+    builtins::shadow(&mut engine).map_err(invalid)?;
+    // Analysis (scheduling, unsafe variables, conflicts of declarations) happens on first use: have it happen now.
+    engine
+        .clone()
+        .compile_with_entrypoint(&rule_path.as_str().into())
+        .map_err(invalid)?;
+    Ok((engine, rule_path))
 }
 
 fn classify(error: &anyhow::Error, wall: Duration) -> EvaluateError {

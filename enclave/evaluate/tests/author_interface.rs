@@ -423,7 +423,8 @@ fn an_empty_signature_goes_with_empty_data() {
 
 #[test]
 fn what_does_not_decode_is_a_final_typed_error() {
-    let cases: [(&str, String, fn(&IntentError) -> bool); 6] = [
+    type Expected = fn(&IntentError) -> bool;
+    let cases: [(&str, String, Expected); 6] = [
         ("approve(address,uint256)", transfer("x()"), |e| {
             matches!(e, IntentError::SelectorMismatch { .. })
         }),
@@ -459,7 +460,7 @@ fn what_does_not_decode_is_a_final_typed_error() {
         request.intent = WireIntent::from_json(wire.as_bytes()).unwrap().intent;
         match evaluate(&request, &artifacts) {
             Err(EvaluateError::InvalidIntent(error)) => {
-                assert!(expected(&error), "{signature}: {error}")
+                assert!(expected(&error), "{signature}: {error}");
             }
             other => panic!("{signature}: {other:?}"),
         }

@@ -448,18 +448,22 @@ fn the_ingest_check_names_what_it_refuses() {
 
 #[test]
 fn only_rego_takes_an_entrypoint() {
-    assert_eq!(
-        check_artifact(ArtifactKind::PolicyRego, b"package a", None),
-        Err(ArtifactError::EntrypointUse {
-            kind: ArtifactKind::PolicyRego,
-            given: false
-        })
-    );
+    // Rego that was supplied on its own is of no template yet.
+    let rego = ArtifactKind::PolicyRego;
+    check_artifact(rego, b"package a\nb := 1", None).unwrap();
+    for (source, needle) in [
+        ("package a", "no rule"),
+        ("package a\nf(x) := x", "no rule"),
+        ("package a\nb := 1 +", "line 2"),
+        ("package a\nb := rand.intn(\"x\", 2)", "rand.intn"),
+    ] {
+        let error = check_artifact(rego, source.as_bytes(), None).unwrap_err();
+        assert!(error.to_string().contains(needle), "{source}: {error}");
+    }
     assert_eq!(
         check_artifact(ArtifactKind::PolicyParamsSchema, b"{}", Some("a.b")),
         Err(ArtifactError::EntrypointUse {
-            kind: ArtifactKind::PolicyParamsSchema,
-            given: true
+            kind: ArtifactKind::PolicyParamsSchema
         })
     );
     check_artifact(ArtifactKind::PolicyDataSecretsSchema, b"{}", None).unwrap();

@@ -426,7 +426,6 @@ fn generated_cases_give_the_same_bytes_everywhere() {
             Ok(())
         })
         .unwrap();
-    drop(runs);
     println!(
         "{} results, {} signed errors, {} abstentions",
         seen[0], seen[1], seen[2]

@@ -5,7 +5,7 @@ use alloy_primitives::keccak256;
 use bytes::Bytes;
 use newton_artifacts::{
     ArtifactError, BlobSource, Certificate, DaBlob, DaChecks, DaRef, DaRules, EigenDaProxy,
-    FetchError, InvalidReason, Unavailable, encode_payload, fetch_artifact,
+    FetchError, Unavailable, check_reference, encode_payload, fetch_artifact,
 };
 use newton_da_store::{Faults, StoreHandle, serve, serve_at};
 use newton_http::{DialClass, HttpClient, HttpError, Limits, Request, TcpDialer};
@@ -43,15 +43,8 @@ async fn fetch(
     whole: &[u8],
 ) -> Result<Vec<u8>, ArtifactError> {
     let rules = DaRules::default();
-    fetch_artifact(
-        source,
-        &rules,
-        DaChecks::Incomplete,
-        da_ref,
-        keccak256(whole),
-        whole.len() as u32,
-    )
-    .await
+    let da_ref = check_reference(&rules, DaChecks::Incomplete, da_ref, whole.len() as u32)?;
+    Ok(fetch_artifact(source, &da_ref, keccak256(whole)).await?)
 }
 
 #[tokio::test]
@@ -139,7 +132,7 @@ async fn faults_reach_the_client_as_typed_errors() {
     let da_ref = reference(&[(certificate.clone(), 7)]);
     let error = fetch(&proxy, &da_ref, b"payload").await.unwrap_err();
     assert!(
-        matches!(error, ArtifactError::Invalid(InvalidReason::Hash { .. })),
+        matches!(error, ArtifactError::Unavailable(Unavailable::Hash { .. })),
         "{error}"
     );
     set(Faults {

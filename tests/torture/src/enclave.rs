@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use newton_artifacts::{
-    ArtifactError, BlobSource, DaChecks, DaRules, FetchError, Unavailable, fetch_artifact,
+    ArtifactError, DaChecks, DaRules, Unavailable, check_reference, fetch_artifact,
 };
 use newton_chain::{ChainError, ChainView, Follower, RpcChainView, UnverifiedRpc};
-use newton_http::BoxFuture;
 use newton_pages::{
     DeviceError, Options, PAGE_BYTES, PageError, PageKey, PageStore, RedbBackend, StoreId,
 };
@@ -240,25 +238,25 @@ impl Enclave {
         &self,
         entry: &QueueEntry,
     ) -> Result<Result<Result<Vec<u8>, String>, Unavailable>, Refusal> {
-        let local = self.checked(|state| state.content(entry.hash))?;
-        let source = LocalFirst {
-            local,
-            da: &self.da,
+        let rules = DaRules::default();
+        let da_ref =
+            match check_reference(&rules, DaChecks::Incomplete, &entry.da_ref, entry.length) {
+                Ok(da_ref) => da_ref,
+                Err(ArtifactError::Invalid(reason)) => return Ok(Ok(Err(reason.to_string()))),
+                Err(ArtifactError::Unavailable(why)) => return Ok(Err(why)),
+                Err(_) => unreachable!("there are two kinds"),
+            };
+        let bytes = match self.checked(|state| state.content(entry.hash))? {
+            Some(bytes) => bytes,
+            None => match now(fetch_artifact(&self.da, &da_ref, entry.hash)) {
+                Ok(bytes) => bytes,
+                Err(why) => return Ok(Err(why)),
+            },
         };
-        let fetched = now(fetch_artifact(
-            &source,
-            &DaRules::default(),
-            DaChecks::Incomplete,
-            &entry.da_ref,
-            entry.hash,
-            entry.length,
-        ));
-        Ok(match fetched {
-            Ok(bytes) => Ok(Content::judge(&bytes).map(|()| bytes)),
-            Err(ArtifactError::Invalid(reason)) => Ok(Err(reason.to_string())),
-            Err(ArtifactError::Unavailable(why)) => Err(why),
-            Err(_) => unreachable!("there are two kinds"),
-        })
+        if bytes.len() as u64 != u64::from(entry.length) {
+            return Ok(Ok(Err("another length than was declared".to_owned())));
+        }
+        Ok(Ok(Content::judge(&bytes).map(|()| bytes)))
     }
 
     /// A step of the state, with what the page store saw if it fails.
@@ -273,28 +271,6 @@ impl Enclave {
             error,
             fault: self.pages.last_fault(),
         })
-    }
-}
-
-/// Content that is here already stands in for the blob; of one blob only, as all here are.
-struct LocalFirst<'a> {
-    local: Option<Vec<u8>>,
-    da: &'a Store,
-}
-
-impl BlobSource for LocalFirst<'_> {
-    fn blob<'a>(
-        &'a self,
-        certificate: &'a [u8],
-        length: u32,
-    ) -> BoxFuture<'a, Result<Bytes, FetchError>> {
-        match &self.local {
-            Some(bytes) => {
-                let bytes = Bytes::copy_from_slice(bytes);
-                Box::pin(async move { Ok(bytes) })
-            }
-            None => self.da.blob(certificate, length),
-        }
     }
 }
 

@@ -288,7 +288,8 @@ fn write(random: &mut Random, block: usize) -> RegistryEvent {
         (Artifact::NONE, vec![])
     };
     da_refs.insert(0, da_ref);
-    let entrypoint = format!("p{block}.{}", random.below(1_000));
+    // Drawn from so many that no template is registered twice.
+    let entrypoint = format!("p{block}.{:016x}", random.below(u64::MAX));
     RegistryEvent::PolicyTemplateRegistered {
         id: ids::policy_template_id(artifact.hash, &entrypoint, schema.hash, &[]),
         author: Address::repeat_byte(1),

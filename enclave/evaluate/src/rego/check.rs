@@ -26,8 +26,25 @@ pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, Ar
         .filter_map(|candidate| value_head(candidate))
         .find(|head| head.join(".") == rule)
         .ok_or_else(missing)?;
+    Ok(path(&package, &head))
+}
+
+/// The first rule that could be an entrypoint.
+pub(super) fn any_entrypoint(module: &Module) -> Result<String, ArtifactError> {
+    let package = static_path(&module.package.refr).unwrap_or_default();
+    let head = module
+        .policy
+        .iter()
+        .find_map(|candidate| value_head(candidate))
+        .ok_or_else(|| ArtifactError::InvalidRego {
+            reason: "no rule could be an entrypoint".to_owned(),
+        })?;
+    Ok(path(&package, &head))
+}
+
+fn path(package: &[String], head: &[String]) -> String {
     let mut path = "data".to_owned();
-    for component in package.iter().chain(&head) {
+    for component in package.iter().chain(head) {
         if is_identifier(component) {
             path.push('.');
             path.push_str(component);
@@ -38,7 +55,7 @@ pub(super) fn entrypoint(module: &Module, entrypoint: &str) -> Result<String, Ar
             ));
         }
     }
-    Ok(path)
+    path
 }
 
 /// Checks every call of the module.
