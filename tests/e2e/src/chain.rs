@@ -12,7 +12,7 @@ use alloy::{
     providers::{DynProvider, Provider, ProviderBuilder},
     signers::local::PrivateKeySigner,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Chain id of the development chain.
 pub const CHAIN_ID: u64 = 31_337;
@@ -51,6 +51,22 @@ impl Anvil {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(anvil)
+    }
+}
+
+impl Anvil {
+    /// Stops its process where it stands, or lets it go on: while it stands, nobody gets an answer.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent.
+    pub fn pause(&self, paused: bool) -> Result<()> {
+        let signal = if paused { "-STOP" } else { "-CONT" };
+        let status = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status()
+            .context("kill")?;
+        ensure!(status.success(), "kill {signal}: {status}");
+        Ok(())
     }
 }
 

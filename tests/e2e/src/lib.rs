@@ -9,6 +9,7 @@ pub mod challenge;
 pub mod compile;
 pub mod enclave;
 pub mod leaves;
+pub mod load;
 pub mod network;
 pub mod policy;
 pub mod run;

@@ -48,6 +48,9 @@ pub struct Summary {
     pub boot_ms: u64,
     /// Evaluation inside the enclave, microseconds, by task.
     pub eval_us: Vec<u64>,
+    /// What callers met that never paused, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<crate::load::Report>,
     /// Length of the image, bytes; 0 for the process backend.
     pub eif_bytes: u64,
 }

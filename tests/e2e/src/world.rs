@@ -384,6 +384,14 @@ impl World {
         &self.anvil.url
     }
 
+    /// Stops the chain's node where it stands, or lets it go on.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent.
+    pub fn pause_chain(&self, paused: bool) -> Result<()> {
+        self.anvil.pause(paused)
+    }
+
     /// The page file, as the host sees it.
     pub fn page_file(&self) -> PathBuf {
         self.folder.join("pages")

@@ -26,6 +26,11 @@ fn overload_is_answered_with_typed_refusals() {
 }
 
 #[test]
+fn warm_evaluations_ask_neither_chain_nor_da() {
+    run(Setting::Process, common::load::warm_evaluations_ask_nobody);
+}
+
+#[test]
 fn javascript_components_reach_servers_and_the_host_sees_ciphertext() {
     ask(&components::PRICE_FEED);
 }

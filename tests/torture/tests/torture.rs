@@ -6,7 +6,7 @@ use newton_torture::run::{STEPS, run};
 
 #[test]
 fn runs_end_as_they_may() {
-    let report = torture(1, 150, |_| {});
+    let report = torture(1, 500, |_| {});
     assert!(report.failures.is_empty(), "{:#?}", report.failures);
     assert_eq!(report.wrong_outcomes, 0);
     // That nothing went wrong must not be because nothing happened.

@@ -4,13 +4,14 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use newton_e2e::{
-    Backend, Paths, World, WorldOptions, compile,
+    Backend, Paths, World, WorldOptions, compile, load,
     run::{self, Summary},
 };
 use newton_xtask::{image, progress::say, setup::Setup};
@@ -37,6 +38,9 @@ struct Arguments {
     /// Length of a commit window in seconds
     #[arg(long, default_value_t = 3)]
     cadence: u64,
+    /// After the last check, have this many callers simulate a task for ten seconds
+    #[arg(long, value_name = "CALLERS")]
+    load: Option<usize>,
     /// Memory of the enclave in MiB
     #[arg(long, default_value_t = 1024)]
     memory: u32,
@@ -162,6 +166,14 @@ async fn work(
         "All checks passed after {:.1} s",
         started.elapsed().as_secs_f64()
     ));
+    let enclave = Arc::new(ready.enclave);
+    if let Some(callers) = arguments.load {
+        say(&format!("{callers} callers for ten seconds"));
+        let params = load::simulation(&world, &example)?;
+        let report = load::simulate(&enclave, &params, callers, Duration::from_secs(10)).await?;
+        say(&serde_json::to_string(&report)?);
+        summary.load = Some(report);
+    }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&summary)?);
     }
@@ -169,7 +181,7 @@ async fn work(
         say(&format!(
             "Up. JSON-RPC over TLS at {} (key sha256 {}), chain at {}; Ctrl-C ends it",
             world.shim.api_address(),
-            ready.enclave.tls_key,
+            enclave.tls_key,
             world.rpc_url()
         ));
         stay(&world).await;
