@@ -58,6 +58,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether the file's content is at fault: not a device that fails a request, nor the chain's view.
+    #[must_use]
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            Self::Device(_) | Self::Chain(_) => false,
+            Self::Pages(error) => !matches!(error, PageError::Device(_)),
+            Self::State { fault, .. } => !fault
+                .as_deref()
+                .is_some_and(|fault| matches!(fault, PageError::Device(_))),
+        }
+    }
+
     /// A short name for the report.
     #[must_use]
     pub fn name(&self) -> String {

@@ -137,7 +137,7 @@ impl Run {
             Err(refusal) => {
                 let stays = matches!(&refusal, Refusal::Chain(e) if !e.is_contradiction());
                 self.refused(&refusal);
-                self.refused_in_a_row += u32::from(matches!(refusal, Refusal::State { .. }));
+                self.refused_in_a_row += u32::from(refusal.is_of_the_file());
                 if stays {
                     self.enclave = Some(enclave);
                 } else {
@@ -192,8 +192,7 @@ impl Run {
             }
             Err(refusal) => {
                 self.refused(&refusal);
-                let of_the_file = matches!(refusal, Refusal::Pages(_) | Refusal::State { .. });
-                self.refused_in_a_row += u32::from(of_the_file);
+                self.refused_in_a_row += u32::from(refusal.is_of_the_file());
                 self.give_up();
                 false
             }
