@@ -40,6 +40,7 @@ use crate::{
     peers::Peer,
     quorum::Ballot,
     rounds::Rounds,
+    rpc::Found,
     skip::Skips,
     vote::{self, NotSigning, Standing, Vote},
 };
@@ -78,6 +79,8 @@ pub struct Engine {
     pub(crate) app: Arc<Appliance>,
     /// What this boot remembers of its answers.
     pub rounds: Rounds,
+    /// Tasks that its callers have created.
+    pub found: Found,
     pending: RwLock<Option<Arc<Pending>>>,
     votes: Mutex<BTreeMap<u64, Vote>>,
     pub(crate) skips: Mutex<Skips>,
@@ -126,6 +129,7 @@ impl Engine {
             sources: Vec::new(),
             at_head: AtomicBool::new(false),
             rounds: Rounds::default(),
+            found: Found::default(),
             app,
             pending: RwLock::default(),
             votes: Mutex::default(),

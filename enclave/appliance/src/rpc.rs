@@ -9,6 +9,7 @@ mod owner;
 pub(crate) mod reads;
 mod secrets;
 mod simulate;
+mod tasks;
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -23,7 +24,8 @@ use crate::{
     engine::Engine,
     running::Running,
 };
-use methods::{Access, Method, Serve};
+use methods::{Access, Method};
+pub use tasks::Found;
 
 /// Answers calls over the running appliance.
 pub struct Methods(pub Arc<Appliance>);
@@ -54,17 +56,8 @@ impl Methods {
                 format!("there is no method {}", call.method),
             ));
         };
-        match &method.serve {
-            // Named all the same, so that a client learns that it asked for the right thing too early, not for the wrong thing.
-            Serve::NotYet(instead) => Err(RpcError::new(
-                ErrorName::NotImplemented,
-                format!("{} is not served by this version: {instead}", method.name),
-            )),
-            Serve::Now { run, .. } => {
-                method.allow(call.permissions)?;
-                run(self.0.clone(), call.params).await
-            }
-        }
+        method.allow(call.permissions)?;
+        (method.serve.run)(self.0.clone(), call.params).await
     }
 }
 

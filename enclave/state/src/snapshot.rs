@@ -133,6 +133,18 @@ impl Snapshot {
             .collect()
     }
 
+    /// Tasks of finalized and pending blocks from `block` on, in the order of their blocks, at most `limit` of either.
+    pub fn tasks(&self, block: u64, limit: usize) -> Result<Vec<B256>, StateError> {
+        let mut tasks = self.finalized_tasks(block, limit)?;
+        if let Some(pending) = &self.rows.pending {
+            let from = registry::key(registry::Kind::TaskByBlock, block.to_be_bytes());
+            let to = registry::key(registry::Kind::TaskByBlock, [0xff; 41]);
+            let pending = pending.changes.range(from..to).take(limit);
+            tasks.extend(pending.map(|(key, _)| B256::from_slice(&key[9..])));
+        }
+        Ok(tasks)
+    }
+
     /// Root of a version, `None` if it is not written or pruned.
     pub fn root(&self, version: u64) -> Result<Option<B256>, StateError> {
         Ok(tree::root(&self.nodes, version)?)

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     describe::{Field, Kind::*, Param, list, optional, renamed, required},
-    keys, openrpc, owner, reads, secrets, simulate,
+    keys, openrpc, owner, reads, secrets, simulate, tasks,
 };
 use crate::{
     appliance::Appliance,
@@ -50,21 +50,17 @@ pub(super) enum Owner {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Value, RpcError>> + Send>>;
 
-pub(super) enum Serve {
-    Now {
-        run: fn(Arc<Appliance>, Params) -> Answer,
-        /// The parameters as the code reads them; a test compares them with the description.
-        #[cfg(test)]
-        fields: fn() -> Vec<&'static str>,
-    },
-    /// Part of the interface, not of this version; says what to do instead.
-    NotYet(&'static str),
+pub(super) struct Serve {
+    pub(super) run: fn(Arc<Appliance>, Params) -> Answer,
+    /// The parameters as the code reads them; a test compares them with the description.
+    #[cfg(test)]
+    pub(super) fields: fn() -> Vec<&'static str>,
 }
 
 /// From a typed query and an expression over it to a function of raw parameters.
 macro_rules! serve {
     (|$app:ident, signed $query:ident: $type:ty| $answer:expr) => {
-        Serve::Now {
+        Serve {
             run: |$app, params| {
                 Box::pin(async move {
                     let $query = owner::Signed::<$type>::parse(params)?;
@@ -76,7 +72,7 @@ macro_rules! serve {
         }
     };
     (|$app:ident| $answer:expr) => {
-        Serve::Now {
+        Serve {
             run: |$app, params| {
                 Box::pin(async move {
                     let super::None {} = params.parse()?;
@@ -88,7 +84,7 @@ macro_rules! serve {
         }
     };
     (|$app:ident, $query:ident: $type:ty| $answer:expr) => {
-        Serve::Now {
+        Serve {
             run: |$app, params| {
                 Box::pin(async move {
                     let $query: $type = params.parse()?;
@@ -759,41 +755,82 @@ static METHODS: &[Method] = &[
     },
     Method {
         name: "newt_createTask",
-        summary: "Creates a task, evaluates it and answers.",
+        summary: "Has the host create a task, evaluates it, and answers it on chain where this operator's weight is a quorum.",
         access: Access::Write,
         owner: Owner::No,
-        params: &[
-            CHAIN,
-            CLIENT,
-            INTENT,
-            SIGNATURE,
-            optional("quorum_threshold_percentage", Integer, "67"),
-            ARGUMENTS,
-            optional("timeout", Integer, "seconds"),
-        ],
-        result: &[],
-        errors: &[],
-        serve: Serve::NotYet(CREATE_YOURSELF),
+        params: TASK_ORDER,
+        result: TASK_DONE,
+        errors: TASK_ERRORS,
+        serve: serve!(|app, query: tasks::CreateQuery| tasks::create(app, query).await),
     },
     Method {
         name: "newt_sendTask",
-        summary: "Creates a task and answers at once; the result is fetched later.",
+        summary: "Has the host create a task and answers at once; newt_evaluateAndSign gives the result.",
         access: Access::Write,
         owner: Owner::No,
-        params: &[
-            CHAIN,
-            CLIENT,
-            INTENT,
-            SIGNATURE,
-            optional("quorum_threshold_percentage", Integer, "67"),
-            ARGUMENTS,
-            optional("timeout", Integer, "seconds"),
-        ],
-        result: &[],
-        errors: &[],
-        serve: Serve::NotYet(CREATE_YOURSELF),
+        params: TASK_ORDER,
+        result: TASK_DONE,
+        errors: TASK_ERRORS,
+        serve: serve!(|app, query: tasks::CreateQuery| tasks::send(app, query).await),
     },
 ];
 
-const CREATE_YOURSELF: &str = "an enclave has no account that pays for a transaction: call createTask of the TaskManager, then \
-     newt_evaluateAndSign with the id of its TaskCreated event";
+const TASK_ORDER: &[Param] = &[
+    CHAIN,
+    CLIENT,
+    INTENT,
+    SIGNATURE,
+    optional(
+        "quorum_threshold_percentage",
+        Integer,
+        "from 67 to 100; the chain's",
+    ),
+    ARGUMENTS,
+    optional("timeout", Integer, "seconds, at most 300; 60"),
+];
+
+const TASK_DONE: &[Field] = &[
+    ("task_id", Hash, "the task"),
+    (
+        "status",
+        Text,
+        "success: answered on chain; processing: signed, and the signatures of other operators are needed, by newt_evaluateAndSign; \
+         failed; timeout; pending of newt_sendTask",
+    ),
+    ("task", Bytes, "ABI encoding"),
+    (
+        "task_response",
+        Object,
+        "as newt_evaluateAndSign answers; null before that",
+    ),
+    ("reference_block", Integer, "the task's block"),
+    (
+        "expiration",
+        Integer,
+        "last block in which the attestation can be used; null before there is one",
+    ),
+    (
+        "aggregation_response",
+        Object,
+        "certificate (ABI) and transaction of the answer on chain; null without",
+    ),
+    (
+        "error",
+        Object,
+        "code, message and data of why there is none; null",
+    ),
+    (
+        "timestamp",
+        Integer,
+        "of the security module, seconds since 1970",
+    ),
+];
+
+const TASK_ERRORS: &[ErrorName] = &[
+    AwaitingSecret,
+    Halted,
+    ContractError,
+    PolicyNotDeployedOnChain,
+    TaskNotFound,
+    Abstained,
+];

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     describe::{Kind, Need, Param},
-    methods::{self, Access, Method, Owner, Serve},
+    methods::{self, Access, Method, Owner},
     owner,
 };
 
@@ -51,7 +51,7 @@ fn method(method: &Method) -> Value {
         .iter()
         .map(|(name, kind, about)| ((*name).to_owned(), described(*kind, about)))
         .collect();
-    let mut described = json!({
+    json!({
         "name": method.name,
         "summary": method.summary,
         "paramStructure": "by-name",
@@ -74,16 +74,11 @@ fn method(method: &Method) -> Value {
             Owner::Optional => "optional",
             Owner::Required => "required",
         },
-    });
-    if let Serve::NotYet(instead) = method.serve {
-        described["description"] = json!(format!("Not served by this version: {instead}."));
-    }
-    described
+    })
 }
 
 /// Every error of a method, in the table's order.
 fn names(method: &Method) -> Vec<ErrorName> {
-    let not_yet = matches!(method.serve, Serve::NotYet(_));
     let may = |name: &ErrorName| {
         EVERY_CALL.contains(name)
             || method.errors.contains(name)
@@ -91,7 +86,6 @@ fn names(method: &Method) -> Vec<ErrorName> {
                 ErrorName::Unauthorized => {
                     method.access != Access::Open || method.owner != Owner::No
                 }
-                ErrorName::NotImplemented => not_yet,
                 _ => false,
             }
     };
@@ -255,21 +249,13 @@ mod tests {
     #[test]
     fn descriptions_name_the_parameters_that_the_code_reads() {
         for method in methods::all() {
-            let Serve::Now { fields, .. } = &method.serve else {
-                continue;
-            };
-            let read: BTreeSet<&str> = fields().into_iter().collect();
+            let read: BTreeSet<&str> = (method.serve.fields)().into_iter().collect();
             let described: BTreeSet<&str> = method.params.iter().map(|p| p.name).collect();
             assert_eq!(described, read, "{}", method.name);
         }
         // Not vacuous: a method with parameters is read as having them.
-        let Serve::Now { fields, .. } = &super::super::methods::find("newt_getAttestation")
-            .unwrap()
-            .serve
-        else {
-            panic!("newt_getAttestation is not served");
-        };
-        assert_eq!(fields(), ["nonce"]);
+        let method = super::super::methods::find("newt_getAttestation").unwrap();
+        assert_eq!((method.serve.fields)(), ["nonce"]);
     }
 
     #[test]

@@ -33,7 +33,8 @@ use crate::{
 };
 use answer::Simulated;
 pub(super) use answer::violations;
-use documents::{arguments, document, wire_intent};
+use documents::document;
+pub(super) use documents::{arguments, wire_intent};
 
 /// Names, as owners sign them.
 pub(super) const POLICY: &str = "newt_simulatePolicy";

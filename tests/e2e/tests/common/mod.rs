@@ -266,7 +266,7 @@ pub async fn mistakes(world: &World, project: &Path) {
     let zero = format!("0x{}", "00".repeat(32));
     for (method, params, expected) in [
         ("newt_nothing", json!({}), ErrorName::MethodNotFound),
-        ("newt_sendTask", json!({}), ErrorName::NotImplemented),
+        ("newt_sendTask", json!({}), ErrorName::InvalidParams),
         ("newt_simulatePolicy", json!({}), ErrorName::InvalidParams),
         ("newt_health", json!({ "x": 1 }), ErrorName::InvalidParams),
         ("newt_getAttestation", json!({}), ErrorName::InvalidParams),

@@ -7,7 +7,7 @@ use alloy::{
     providers::Provider,
     signers::{SignerSync, local::PrivateKeySigner},
 };
-use newton_contracts::abi::{ArtifactRef, IPolicyDataRegistry};
+use newton_contracts::abi::{ArtifactRef, IPolicyDataRegistry, ITaskManager};
 use newton_e2e::{
     World,
     chain::{CHAIN_ID, send},
@@ -62,6 +62,7 @@ pub async fn simulations(world: &World, project: &Path) {
     desk.one_component().await;
     desk.tasks(&intent("allow"), &example.join("intents/allow.json"))
         .await;
+    desk.ordered_tasks(&intent("allow")).await;
     desk.envelopes().await;
     desk.strangers(&intent("allow")).await;
 }
@@ -493,9 +494,55 @@ impl Desk<'_> {
         }
         let described = stranger.try_call("rpc.discover", json!({})).await.unwrap();
         assert!(described["methods"].as_array().unwrap().len() > 20);
-        let error = self.refused("newt_createTask", json!({})).await;
-        assert_eq!(error.name, ErrorName::NotImplemented);
-        assert!(error.message.contains("createTask of the TaskManager"));
+    }
+
+    /// The whole way of a task in one call, and in two.
+    async fn ordered_tasks(&self, intent: &Value) {
+        let order = |change: Value| {
+            let mut order = json!({
+                "policy_client": self.deployed.client, "intent": intent, "wasm_args": "0x7b7d",
+            });
+            for (name, value) in change.as_object().unwrap() {
+                order[name] = value.clone();
+            }
+            order
+        };
+        let done = self.ask("newt_createTask", order(json!({}))).await;
+        assert_eq!(done["status"], "success", "{done}");
+        assert_eq!(done["task_response"]["result"], true);
+        let id: B256 = serde_json::from_value(done["task_id"].clone()).unwrap();
+        let chain = &self.world.chain;
+        let manager = ITaskManager::new(chain.contracts.task_manager, &chain.provider);
+        let stored = manager.responses(id).call().await.unwrap();
+        assert!(stored.allowed);
+        assert_eq!(json!(stored.digest), done["task_response"]["digest"]);
+
+        let sent = self.ask("newt_sendTask", order(json!({}))).await;
+        assert_eq!(sent["status"], "pending");
+        let other: B256 = serde_json::from_value(sent["task_id"].clone()).unwrap();
+        assert_ne!(other, id, "a task of its own");
+        let patience = std::time::Duration::from_secs(60);
+        let evaluated = tasks::evaluate(&self.enclave, other, patience)
+            .await
+            .unwrap();
+        assert_eq!(evaluated.result, json!(true));
+
+        for (change, field) in [
+            (json!({ "timeout": 0 }), "timeout"),
+            (
+                json!({ "quorum_threshold_percentage": 66 }),
+                "quorum_threshold_percentage",
+            ),
+            (json!({ "intent": {} }), "intent.from"),
+        ] {
+            let error = self.refused("newt_createTask", order(change)).await;
+            assert_eq!(error.name, ErrorName::InvalidParams);
+            assert_eq!(error.data["field"], field);
+        }
+        let nobody = order(json!({ "policy_client": format!("0x{}", "77".repeat(20)) }));
+        let error = self.refused("newt_sendTask", nobody).await;
+        assert_eq!(error.name, ErrorName::PolicyNotDeployedOnChain);
+        say("tasks created, evaluated and answered in one call");
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn document(field: &str, value: Option<&Value>) -> Result<Vec<u8>, Rp
 }
 
 /// An intent in its wire form.
-pub(super) fn wire_intent(field: &str, value: &Value) -> Result<WireIntent, RpcError> {
+pub(in crate::rpc) fn wire_intent(field: &str, value: &Value) -> Result<WireIntent, RpcError> {
     if is_rounded(value) {
         return Err(RpcError::invalid_param(
             field,
@@ -56,7 +56,7 @@ pub(super) fn wire_intent(field: &str, value: &Value) -> Result<WireIntent, RpcE
 }
 
 /// `wasm_args` as bytes; none at all counts as `{}` in the evaluation.
-pub(super) fn arguments(bytes: Option<&Bytes>) -> Vec<u8> {
+pub(in crate::rpc) fn arguments(bytes: Option<&Bytes>) -> Vec<u8> {
     bytes.map(|b| b.to_vec()).unwrap_or_default()
 }
 
