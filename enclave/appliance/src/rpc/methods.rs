@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     describe::{Field, Kind::*, Param, list, optional, renamed, required},
-    keys, openrpc, owner, reads, secrets, simulate, tasks,
+    keys, openrpc, owner, reads, secrets, simulate,
 };
 use crate::{
     appliance::Appliance,
@@ -104,11 +104,15 @@ pub(super) fn find(name: &str) -> Option<&'static Method> {
 
 /// Every method, in the order of `docs/openrpc.json`.
 pub(super) fn all() -> impl Iterator<Item = &'static Method> {
-    METHODS.iter().chain(super::network::METHODS)
+    METHODS
+        .iter()
+        .chain(super::tasks::METHODS)
+        .chain(super::network::METHODS)
 }
 
-const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
-const CLIENT: Param = required("policy_client", Address, "the policy client");
+pub(super) const CHAIN: Param =
+    optional("chain_id", Integer, "the chain, where several are followed");
+pub(super) const CLIENT: Param = required("policy_client", Address, "the policy client");
 const INSTANCE: Param = required(
     "policy_data_instance_id",
     Hash,
@@ -116,13 +120,13 @@ const INSTANCE: Param = required(
 );
 const FORMER: Param = renamed("policy_data_address", "policy_data_instance_id");
 const SEQUENCE: Param = optional("sequence_no", Integer, "number of a commit; the newest");
-const ARGUMENTS: Param = optional(
+pub(super) const ARGUMENTS: Param = optional(
     "wasm_args",
     Bytes,
     "UTF-8 JSON in hex, the same for every component; {}",
 );
-const INTENT: Param = required("intent", Intent, "the intent");
-const SIGNATURE: Param = optional(
+pub(super) const INTENT: Param = required("intent", Intent, "the intent");
+pub(super) const SIGNATURE: Param = optional(
     "intent_signature",
     Bytes,
     "shown to Rego as input.intent_signature, not verified here",
@@ -753,84 +757,4 @@ static METHODS: &[Method] = &[
         ],
         serve: serve!(|app, query: judge::OutcomeQuery| judge::outcome(&app, query).await),
     },
-    Method {
-        name: "newt_createTask",
-        summary: "Has the host create a task, evaluates it, and answers it on chain where this operator's weight is a quorum.",
-        access: Access::Write,
-        owner: Owner::No,
-        params: TASK_ORDER,
-        result: TASK_DONE,
-        errors: TASK_ERRORS,
-        serve: serve!(|app, query: tasks::CreateQuery| tasks::create(app, query).await),
-    },
-    Method {
-        name: "newt_sendTask",
-        summary: "Has the host create a task and answers at once; newt_evaluateAndSign gives the result.",
-        access: Access::Write,
-        owner: Owner::No,
-        params: TASK_ORDER,
-        result: TASK_DONE,
-        errors: TASK_ERRORS,
-        serve: serve!(|app, query: tasks::CreateQuery| tasks::send(app, query).await),
-    },
-];
-
-const TASK_ORDER: &[Param] = &[
-    CHAIN,
-    CLIENT,
-    INTENT,
-    SIGNATURE,
-    optional(
-        "quorum_threshold_percentage",
-        Integer,
-        "from 67 to 100; the chain's",
-    ),
-    ARGUMENTS,
-    optional("timeout", Integer, "seconds, at most 300; 60"),
-];
-
-const TASK_DONE: &[Field] = &[
-    ("task_id", Hash, "the task"),
-    (
-        "status",
-        Text,
-        "success: answered on chain; processing: signed, and the signatures of other operators are needed, by newt_evaluateAndSign; \
-         failed; timeout; pending of newt_sendTask",
-    ),
-    ("task", Bytes, "ABI encoding"),
-    (
-        "task_response",
-        Object,
-        "as newt_evaluateAndSign answers; null before that",
-    ),
-    ("reference_block", Integer, "the task's block"),
-    (
-        "expiration",
-        Integer,
-        "last block in which the attestation can be used; null before there is one",
-    ),
-    (
-        "aggregation_response",
-        Object,
-        "certificate (ABI) and transaction of the answer on chain; null without",
-    ),
-    (
-        "error",
-        Object,
-        "code, message and data of why there is none; null",
-    ),
-    (
-        "timestamp",
-        Integer,
-        "of the security module, seconds since 1970",
-    ),
-];
-
-const TASK_ERRORS: &[ErrorName] = &[
-    AwaitingSecret,
-    Halted,
-    ContractError,
-    PolicyNotDeployedOnChain,
-    TaskNotFound,
-    Abstained,
 ];

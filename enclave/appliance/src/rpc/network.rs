@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     blocking,
-    describe::{Kind::*, Param, optional, required},
+    describe::{Kind::*, optional, required},
     engine,
-    methods::{Access, Method, Owner, Serve, serve},
+    methods::{Access, CHAIN, Method, Owner, Serve, serve},
     reads::state,
     running,
 };
@@ -22,7 +22,6 @@ use crate::{
     appliance::Appliance,
 };
 
-const CHAIN: Param = optional("chain_id", Integer, "the chain, where several are followed");
 const VOTE_RESULT: &[super::describe::Field] = &[
     ("digest", Hash, "EIP-712 digest"),
     ("signature", Bytes, "EIP-2537 form"),

@@ -18,14 +18,24 @@ use newton_types::{
     Address, B256, Bytes,
     abi::{self, ITaskManager},
     keccak256,
-    rpc::{Disposition, ErrorName},
+    rpc::{
+        Disposition,
+        ErrorName::{self, *},
+    },
     signing,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    EvaluateQuery, blocking, engine, internal,
+    EvaluateQuery, blocking,
+    describe::{
+        Field,
+        Kind::{self, *},
+        Param, optional,
+    },
+    engine, internal,
+    methods::{ARGUMENTS, Access, CHAIN, CLIENT, INTENT, Method, Owner, SIGNATURE, Serve, serve},
     reads::state,
     running,
     simulate::{arguments, wire_intent},
@@ -46,6 +56,90 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MAX_TASKS: usize = 1_024;
 /// Tasks that calls have found, so that two equal calls at once find two.
 const MAX_FOUND: usize = 4_096;
+
+/// The methods, described as those of `methods`.
+pub(super) static METHODS: &[Method] = &[
+    Method {
+        name: "newt_createTask",
+        summary: "Has the host create a task, evaluates it, and answers it on chain where this operator's weight is a quorum.",
+        access: Access::Write,
+        owner: Owner::No,
+        params: TASK_ORDER,
+        result: TASK_DONE,
+        errors: TASK_ERRORS,
+        serve: serve!(|app, query: CreateQuery| create(app, query).await),
+    },
+    Method {
+        name: "newt_sendTask",
+        summary: "Has the host create a task and answers at once; newt_evaluateAndSign gives the result.",
+        access: Access::Write,
+        owner: Owner::No,
+        params: TASK_ORDER,
+        result: TASK_DONE,
+        errors: TASK_ERRORS,
+        serve: serve!(|app, query: CreateQuery| send(app, query).await),
+    },
+];
+
+const TASK_ORDER: &[Param] = &[
+    CHAIN,
+    CLIENT,
+    INTENT,
+    SIGNATURE,
+    optional(
+        "quorum_threshold_percentage",
+        Integer,
+        "from 67 to 100; the chain's",
+    ),
+    ARGUMENTS,
+    optional("timeout", Integer, "seconds, at most 300; 60"),
+];
+
+const TASK_DONE: &[Field] = &[
+    ("task_id", Hash, "the task"),
+    (
+        "status",
+        Text,
+        "success: answered on chain; processing: signed, and the signatures of other operators are needed, by newt_evaluateAndSign; \
+         failed; timeout; pending of newt_sendTask",
+    ),
+    ("task", Kind::Bytes, "ABI encoding"),
+    (
+        "task_response",
+        Object,
+        "as newt_evaluateAndSign answers; null before that",
+    ),
+    ("reference_block", Integer, "the task's block"),
+    (
+        "expiration",
+        Integer,
+        "last block in which the attestation can be used; null before there is one",
+    ),
+    (
+        "aggregation_response",
+        Object,
+        "certificate (ABI) and transaction of the answer on chain; null without",
+    ),
+    (
+        "error",
+        Object,
+        "code, message and data of why there is none; null",
+    ),
+    (
+        "timestamp",
+        Integer,
+        "of the security module, seconds since 1970",
+    ),
+];
+
+const TASK_ERRORS: &[ErrorName] = &[
+    AwaitingSecret,
+    Halted,
+    ContractError,
+    PolicyNotDeployedOnChain,
+    TaskNotFound,
+    Abstained,
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
