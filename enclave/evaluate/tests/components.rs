@@ -454,7 +454,7 @@ fn only_rego_takes_an_entrypoint() {
     for (source, needle) in [
         ("package a", "no rule"),
         ("package a\nf(x) := x", "no rule"),
-        ("package a\nb := 1 +", "line 2"),
+        ("package a\nb := 1 +", "policy.rego:2"),
         ("package a\nb := rand.intn(\"x\", 2)", "rand.intn"),
     ] {
         let error = check_artifact(rego, source.as_bytes(), None).unwrap_err();
