@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 #[command(group(ArgGroup::new("configuration").required(true).args(["config", "config_dir"])))]
 #[command(group(ArgGroup::new("account").required(true).args(["private_key_file", "private_key_env", "deployer"])))]
 struct Arguments {
-    /// The node, e.g. https://node.example or http://127.0.0.1:8545
+    /// The node, e.g. `https://node.example` or `http://127.0.0.1:8545`
     #[arg(long, value_name = "URL")]
     rpc: String,
     /// PEM file with a certificate that vouches for the node, beside the public ones
