@@ -26,6 +26,7 @@ use newton_types::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     EvaluateQuery, blocking,
@@ -56,6 +57,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MAX_TASKS: usize = 1_024;
 /// Tasks that calls have found, so that two equal calls at once find two.
 const MAX_FOUND: usize = 4_096;
+/// Orders that are under way at once, those of `newt_sendTask` that go on after their answer among them.
+const MAX_ORDERS: usize = 64;
 
 /// The methods, described as those of `methods`.
 pub(super) static METHODS: &[Method] = &[
@@ -153,14 +156,36 @@ pub(super) struct CreateQuery {
     timeout: Option<u64>,
 }
 
-/// Tasks that calls of this boot have created, by id, with their blocks.
-#[derive(Default)]
-pub struct Found(Mutex<BTreeMap<B256, u64>>);
+/// Tasks that calls of this boot have created, by id, with their blocks; and the places for orders.
+pub struct Found {
+    tasks: Mutex<BTreeMap<B256, u64>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            tasks: Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_ORDERS)),
+        }
+    }
+}
 
 impl Found {
+    /// A place for one order, until it is dropped.
+    fn place(&self) -> Result<OwnedSemaphorePermit, RpcError> {
+        self.places.clone().try_acquire_owned().map_err(|_| {
+            RpcError::new(
+                ErrorName::Overloaded,
+                format!("{MAX_ORDERS} tasks are under way; try again"),
+            )
+            .with("resource", "tasks")
+        })
+    }
+
     /// Whether this call is the first to find it.
     fn claim(&self, task_id: B256, block: u64) -> bool {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if found.contains_key(&task_id) {
             return false;
         }
@@ -207,6 +232,7 @@ struct Order {
     wasm_args: Bytes,
     quorum_bps: u16,
     deadline: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Order {
@@ -233,6 +259,7 @@ impl Order {
             }
         };
         Ok(Self {
+            _place: engine.found.place()?,
             app: app.clone(),
             engine,
             client: query.policy_client,
@@ -482,7 +509,19 @@ fn response_bytes(response: &Value, member: &'static str) -> Result<Bytes, RpcEr
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn orders_are_bounded_and_the_refusal_is_typed() {
+        let found = Found::default();
+        let mut places: Vec<_> = (0..MAX_ORDERS).map(|_| found.place().unwrap()).collect();
+        let error = found.place().unwrap_err();
+        assert_eq!(error.name, ErrorName::Overloaded);
+        assert_eq!(error.data["resource"], "tasks");
+        places.pop();
+        assert!(found.place().is_ok());
+    }
 
     #[test]
     fn a_task_is_found_once_and_the_oldest_is_forgotten() {
