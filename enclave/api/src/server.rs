@@ -60,13 +60,15 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Longest request body in bytes of a caller whose bearer key opens something: a policy of 1 MiB, params and arguments in hex.
     pub keyed_body_bytes: usize,
-    /// Connections served at once; further ones are closed.
+    /// Connections served at once; further ones wait.
     pub connections: usize,
+    /// Connections that wait for a place, each no longer than `handshake`; further ones are closed.
+    pub waiting: usize,
     /// Calls in the handler at once; further ones are answered `Overloaded`.
     pub calls: usize,
     /// Bytes that all requests and answers may take at once; what would exceed them is answered `Overloaded`.
     pub memory_bytes: usize,
-    /// TLS handshake and header time.
+    /// TLS handshake and header time, and before them the wait for a place.
     pub handshake: Duration,
     /// Time for a request's body to arrive, for an idle connection, and for a caller to take some of an answer.
     pub read: Duration,
@@ -78,6 +80,8 @@ impl Default for Limits {
             body_bytes: 2 * 1024 * 1024,
             keyed_body_bytes: 6 * 1024 * 1024,
             connections: 128,
+            // More than the shim lets in by default (256), so that nobody is turned away without a word.
+            waiting: 256,
             calls: 64,
             memory_bytes: 256 * 1024 * 1024,
             handshake: Duration::from_secs(30),
@@ -119,6 +123,7 @@ struct Inner {
     handler: Arc<dyn Handler>,
     limits: Limits,
     connections: Arc<Semaphore>,
+    waiting: Semaphore,
     calls: Arc<Semaphore>,
     memory: Memory,
     stats: Counters,
@@ -133,7 +138,7 @@ pub struct ServerStats {
     pub rate_limited: u64,
     /// Calls refused because too many, or too many bytes, were being served.
     pub overloaded: u64,
-    /// Connections closed because there were too many.
+    /// Connections closed because too many waited, or one for too long.
     pub connections_refused: u64,
     /// Connections now.
     pub connections: u64,
@@ -157,6 +162,7 @@ impl Server {
                 handler,
                 limits,
                 connections: Arc::new(Semaphore::new(limits.connections)),
+                waiting: Semaphore::new(limits.waiting),
                 calls: Arc::new(Semaphore::new(limits.calls)),
                 memory: Memory::new(limits.memory_bytes),
                 stats: Counters::default(),
@@ -182,7 +188,7 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(_permit) = self.inner.connections.clone().try_acquire_owned() else {
+        let Some(_place) = self.inner.place().await else {
             self.inner
                 .stats
                 .connections_refused
@@ -214,6 +220,20 @@ impl Server {
 }
 
 impl Inner {
+    /// A connection's place. Without TLS a caller cannot be told that there is none, so it waits a while: places of callers that have their
+    /// answer become free only when their closing has come through the host.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let connections = self.connections.clone();
+        if let Ok(place) = connections.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        let _waiting = self.waiting.try_acquire().ok()?;
+        timeout(self.limits.handshake, connections.acquire_owned())
+            .await
+            .ok()?
+            .ok()
+    }
+
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if !matches!(request.uri().path(), "/" | "/rpc") {
             return plain(StatusCode::NOT_FOUND, "JSON-RPC is served at /rpc\n");

@@ -96,6 +96,57 @@ async fn calls_beyond_the_capacity_are_refused_at_once() {
     assert_eq!(first.await.unwrap().unwrap(), json!("slow"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_capacity_wait_for_a_place() {
+    let limits = Limits {
+        connections: 2,
+        waiting: 30,
+        ..Limits::default()
+    };
+    let started = start_with(limits, GENEROUS, GENEROUS).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let client = client(&started);
+        callers.spawn(async move {
+            for _ in 0..3 {
+                client.call("work", json!({})).await.unwrap();
+            }
+        });
+    }
+    while let Some(outcome) = callers.join_next().await {
+        outcome.unwrap();
+    }
+    assert!(started.handler.most.load(Ordering::SeqCst) <= 2);
+    assert_eq!(started.server.stats().connections_refused, 0);
+}
+
+#[tokio::test]
+async fn the_line_for_a_place_has_an_end() {
+    let limits = Limits {
+        connections: 1,
+        waiting: 1,
+        handshake: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let started = start_with(limits, GENEROUS, GENEROUS).await;
+    let idle = client(&started).connect().await.unwrap();
+    // One waits until its patience ends, the other finds the line full.
+    let (first, second) = (client(&started), client(&started));
+    let (first, second) = tokio::join!(
+        first.call("work", json!({})),
+        second.call("work", json!({}))
+    );
+    for outcome in [first, second] {
+        assert!(
+            matches!(outcome, Err(ClientError::Connect { .. })),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(started.server.stats().connections_refused, 2);
+    drop(idle);
+    client(&started).call("work", json!({})).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_key_has_a_bucket_of_its_own() {
     let rate = |burst| Rate {

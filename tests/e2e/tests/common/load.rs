@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::{SPEND_LIMIT, say};
 
-/// One worker and 32 who wait for it are served at once, so this is about three times as many.
-const CALLERS: usize = 96;
+/// One worker and 32 who wait for it are served at once, and 128 connections.
+const CALLERS: usize = 160;
 const DURATION: Duration = Duration::from_secs(5);
 /// What requests and answers may hold in all is 256 MiB; the rest is room for the allocator.
 const GROWTH_KIB: u64 = 512 << 10;
