@@ -5,7 +5,7 @@ mod common;
 
 use common::steps::{land, prepared, push, ready, rego_leaf, started, waiting};
 use common::{
-    CADENCE, Chain, Disk, accept, artifact, content, key, model, open, parameters, reject, secrets,
+    CADENCE, Chain, Disk, accept, artifact, content, key, open, parameters, reject, secrets,
     template,
 };
 use newton_state::{
@@ -192,7 +192,7 @@ fn deferred_entries_are_the_next_windows() {
         .iter()
         .map(|c| (rego_leaf(c), keccak256(c)))
         .collect();
-    assert_eq!(store.tip().unwrap().root, model::root(&all));
+    assert_eq!(store.tip().unwrap().root, newton_model::root(&all));
 }
 
 #[test]

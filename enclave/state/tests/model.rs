@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Chain, Disk, artifact, content, model, open, parameters, secrets, template};
+use common::{CHAIN_ID, Chain, Disk, artifact, content, open, parameters, secrets, template};
 use newton_state::{CatchUp, Next, StateStore, Verdict};
 use newton_types::events::RegistryEvent;
 use newton_types::{Address, B256, Bytes, Namespace, ids, keccak256};
@@ -239,11 +239,10 @@ fn replay(chain: &Chain, batch: usize, verdicts: usize) -> StateStore {
 
 fn check(steps: &[Step], skip_empty: bool, batch: usize, verdicts: usize) {
     let (chain, disk) = live(steps, skip_empty);
-    let landed = model::chain_commits(&chain.blocks);
+    let landed = newton_model::chain_commits(&chain.blocks);
     let store = open(&disk);
 
-    let at = |s: u64| landed.get(s as usize - 1).map(|(at, _)| *at);
-    let expected = model::commits(&chain.blocks, is_good, at);
+    let expected = newton_model::follows_from(CHAIN_ID, &chain.blocks, |e| is_good(e.hash)).commits;
     for ((_, commit), model) in landed.iter().zip(&expected) {
         assert_eq!(commit, model);
     }
@@ -254,7 +253,7 @@ fn check(steps: &[Step], skip_empty: bool, batch: usize, verdicts: usize) {
     assert_eq!(again.queue_totals().unwrap(), store.queue_totals().unwrap());
 
     // Every leaf at every version, by its proof.
-    let entries = model::entries(&chain.blocks);
+    let entries = newton_model::entries(CHAIN_ID, &chain.blocks);
     let snapshot = store.snapshot(None).unwrap();
     for version in 0..=store.tip().unwrap().sequence {
         let root = snapshot.root(version).unwrap().unwrap();
@@ -300,7 +299,7 @@ fn generated_chains_are_interesting() {
             .unwrap()
             .current();
         let (chain, _) = live(&steps, false);
-        let landed = model::chain_commits(&chain.blocks);
+        let landed = newton_model::chain_commits(&chain.blocks);
         commits += landed.len();
         written += landed
             .iter()
@@ -313,7 +312,7 @@ fn generated_chains_are_interesting() {
                 _ => {}
             }
         }
-        rejected += model::entries(&chain.blocks)
+        rejected += newton_model::entries(CHAIN_ID, &chain.blocks)
             .iter()
             .filter(|e| !is_good(e.hash))
             .count();

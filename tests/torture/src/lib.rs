@@ -10,7 +10,6 @@
 pub mod da;
 pub mod disk;
 pub mod enclave;
-pub mod model;
 pub mod plan;
 pub mod random;
 pub mod report;

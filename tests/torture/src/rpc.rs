@@ -114,8 +114,13 @@ impl State {
         let mut random = Random::of(dice, 6);
         let finalized = self.finalized();
         let base = &self.world.blocks[finalized as usize];
-        let landed = crate::model::chain_commits(&self.world.blocks[..=finalized as usize]).len();
-        let derived = self.world.derived(finalized as usize).get(landed).cloned();
+        let landed = newton_model::chain_commits(&self.world.blocks[..=finalized as usize]).len();
+        let derived = self
+            .world
+            .derived(finalized as usize)
+            .commits
+            .get(landed)
+            .cloned();
         let mut commit = derived.unwrap_or_default();
         commit.sequenceNo = landed as u64 + 1;
         commit.newStateRoot = B256::repeat_byte(random.draw() as u8);
@@ -337,6 +342,27 @@ fn logs(block: &Block) -> Vec<Value> {
                     supplier: *supplier,
                     byteLength: artifact.length,
                     daRef: da_ref.clone(),
+                }
+                .encode_log_data(),
+            ),
+            RegistryEvent::SecretsSet {
+                instance_id,
+                client,
+                poster,
+                by_owner,
+                envelope,
+                da_ref,
+                count,
+            } => (
+                at.policy_data_registry,
+                abi::IPolicyDataRegistry::SecretsSet {
+                    policyDataInstanceId: *instance_id,
+                    client: *client,
+                    poster: *poster,
+                    byOwner: *by_owner,
+                    envelope: artifact(envelope),
+                    daRef: da_ref.clone(),
+                    count: *count,
                 }
                 .encode_log_data(),
             ),

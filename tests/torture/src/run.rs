@@ -10,7 +10,6 @@ use newton_types::keccak256;
 use crate::da::Store;
 use crate::disk::Host;
 use crate::enclave::{Enclave, PAGE_KEY, Refusal};
-use crate::model;
 use crate::plan::{Fault, Kind, Restart};
 use crate::random::Random;
 use crate::rpc::Node;
@@ -157,6 +156,7 @@ impl Run {
             let expected = self
                 .world
                 .derived(at as usize)
+                .commits
                 .get(commit.sequenceNo as usize - 1);
             if expected != Some(&commit) {
                 self.wrong(format!(
@@ -229,7 +229,7 @@ impl Run {
             ));
         }
         self.acknowledged = (tip.sequence, next);
-        let chain = model::chain_commits(&self.world.blocks);
+        let chain = newton_model::chain_commits(&self.world.blocks);
         for sequence in 1..=tip.sequence {
             match enclave.state.commit(sequence) {
                 Ok(Some(commit))
@@ -295,7 +295,7 @@ impl Run {
             node.advance(all);
             node.all_final = true;
         }
-        let wanted = model::chain_commits(&self.world.blocks).len() as u64;
+        let wanted = newton_model::chain_commits(&self.world.blocks).len() as u64;
         // Damage that nobody has met yet may show at the end: then the file goes, and the enclave arrives again.
         for _ in 0..3 {
             self.arrive(wanted);
@@ -335,10 +335,10 @@ impl Run {
     /// Whether everything can be read. What cannot be is a refusal, and judged as one.
     fn is_readable(&mut self, enclave: &Enclave) -> bool {
         let head = self.world.blocks.len() - 1;
-        let leaves = model::leaves(&self.world, head);
+        let leaves = &self.world.derived(head).leaves;
         let read = enclave.checked(|state| {
             let snapshot = state.snapshot(None)?;
-            for (key, value) in &leaves {
+            for (key, value) in leaves {
                 snapshot.prove(snapshot.tip().sequence, *key)?;
                 snapshot.bytes(*value)?;
                 snapshot.leaf_status(*key)?;
@@ -354,7 +354,7 @@ impl Run {
     fn check_end(&mut self, enclave: &Enclave, wanted: u64) {
         let head = self.world.blocks.len() - 1;
         // Of all that could follow, what landed.
-        let landed = model::chain_commits(&self.world.blocks);
+        let landed = newton_model::chain_commits(&self.world.blocks);
         let Ok(snapshot) = enclave.state.snapshot(None) else {
             return self.wrong("no snapshot, though the host behaves".into());
         };
@@ -367,11 +367,12 @@ impl Run {
                 tip.sequence, tip.root
             ));
         }
-        if self.world.derived(head).len() as u64 != wanted {
+        if self.world.derived(head).commits.len() as u64 != wanted {
             // A commit that could still land changes no leaf that is checked below.
             return;
         }
-        for (key, value) in model::leaves(&self.world, head) {
+        let world = self.world.clone();
+        for (&key, &value) in &world.derived(head).leaves {
             let proven = snapshot.prove(tip.sequence, key);
             let holds = proven.as_ref().is_ok_and(|(got, proof)| {
                 *got == Some(value) && proof.verify(tip.root, key, value).is_ok()

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use newton_artifacts::{Certificate, DaBlob, DaRef, VERSION_BYTE_V4};
+use newton_model::Derived;
 use newton_types::events::{
     Artifact, Block, ChainEvent, ConsensusParameters, EventPosition, HeaderInfo, RegistryEvent,
 };
 use newton_types::{ABSENT, Address, B256, Bytes, Namespace, QueueKey, abi, ids, keccak256};
 
-use crate::model;
 use crate::random::Random;
 
 /// EIP-155 chain id of all runs.
@@ -104,7 +104,7 @@ pub struct World {
     /// Entries whose bytes hold.
     pub good: BTreeMap<QueueKey, bool>,
     /// What follows from the first n + 1 blocks, with the commits that are among them.
-    derived: Vec<OnceLock<Vec<abi::StateCommit>>>,
+    derived: Vec<OnceLock<Derived>>,
 }
 
 impl World {
@@ -177,7 +177,8 @@ impl World {
             time += CADENCE;
             let Some(commit) = world.next_commit() else {
                 world.push(time, vec![]);
-                if model::undrained(&world, world.blocks.len() - 1) == 0 {
+                let cursor = world.derived(world.blocks.len() - 1).cursor;
+                if world.good.keys().all(|entry| *entry <= cursor) {
                     break;
                 }
                 continue;
@@ -189,16 +190,20 @@ impl World {
         world
     }
 
-    /// All commits that follow from the blocks up to `head`.
-    pub fn derived(&self, head: usize) -> &[abi::StateCommit] {
-        self.derived[head].get_or_init(|| model::commits(self, head))
+    /// What follows from the blocks up to `head`.
+    pub fn derived(&self, head: usize) -> &Derived {
+        self.derived[head].get_or_init(|| {
+            newton_model::derive(CHAIN_ID, &self.blocks[..=head], |entry| {
+                self.good.get(&entry.key) == Some(&true)
+            })
+        })
     }
 
     /// The commit that could land now.
     fn next_commit(&self) -> Option<abi::StateCommit> {
         let head = self.blocks.len() - 1;
-        let landed = model::chain_commits(&self.blocks[..=head]).len();
-        self.derived(head).get(landed).cloned()
+        let landed = newton_model::chain_commits(&self.blocks[..=head]).len();
+        self.derived(head).commits.get(landed).cloned()
     }
 
     fn push(&mut self, timestamp: u64, events: Vec<RegistryEvent>) {
@@ -269,7 +274,7 @@ fn parameters(random: &mut Random) -> ConsensusParameters {
     }
 }
 
-/// A template or a supplied artifact; sometimes with a wrong length on chain or a reference that is none.
+/// A template, a supplied artifact or an envelope; sometimes with a wrong length on chain or a reference that is none.
 fn write(random: &mut Random, block: usize) -> RegistryEvent {
     let (artifact, da_ref) = artifact(random);
     if random.one_in(4) {
@@ -279,6 +284,19 @@ fn write(random: &mut Random, block: usize) -> RegistryEvent {
             artifact,
             supplier: Address::repeat_byte(3),
             da_ref,
+        };
+    }
+    if random.one_in(4) {
+        // Of few instances, so that leaves are written again.
+        let instance = 1 + random.below(3) as u8;
+        return RegistryEvent::SecretsSet {
+            instance_id: B256::repeat_byte(instance),
+            client: Address::repeat_byte(9),
+            poster: Address::repeat_byte(9),
+            by_owner: true,
+            envelope: artifact,
+            da_ref,
+            count: block as u64,
         };
     }
     let (schema, mut da_refs) = if random.one_in(3) {
@@ -367,6 +385,11 @@ fn judged(event: &ChainEvent) -> Vec<(QueueKey, bool)> {
             .collect(),
         RegistryEvent::ArtifactSupplied {
             artifact, da_ref, ..
+        }
+        | RegistryEvent::SecretsSet {
+            envelope: artifact,
+            da_ref,
+            ..
         } => vec![(event.position.item(0), good(artifact, da_ref))],
         _ => vec![],
     }

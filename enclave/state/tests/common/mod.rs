@@ -1,7 +1,6 @@
 //! A chain in memory, a database that survives its handle, and a model of the commits that shares no code with the crate.
 #![allow(dead_code, clippy::unwrap_used)]
 
-pub mod model;
 pub mod steps;
 
 use std::sync::Arc;
