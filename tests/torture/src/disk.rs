@@ -174,9 +174,7 @@ impl Disk {
                 self.file = (0..5 * SLOT).map(|_| random.draw() as u8).collect();
             }
         }
-        // Whatever stands there now, stands on the medium.
-        self.stable.clone_from(&self.file);
-        self.unflushed.clear();
+        self.settle();
         self.broken |= kind.breaks_medium();
         true
     }
@@ -200,6 +198,14 @@ impl Disk {
         // A write past the end that was torn leaves a slot of zeros behind its bytes.
         file.resize(file.len().next_multiple_of(SLOT), 0);
         self.file = file;
+        self.settle();
+    }
+
+    /// Whatever stands there now, stands on the medium.
+    fn settle(&mut self) {
+        self.stable.clone_from(&self.file);
+        self.unflushed.clear();
+        self.bent = false;
     }
 
     fn swap(&mut self, random: &mut Random) {
@@ -320,6 +326,7 @@ impl Disk {
             Fault::ShortRead | Fault::CorruptRead | Fault::SwapRead => reads,
             Fault::StaleRead => reads && !self.history.is_empty(),
             Fault::DropWrite | Fault::TearWrite => writes,
+            Fault::PowerCut => writes || matches!(request, Request::Flush),
             Fault::LieFlush => matches!(request, Request::Flush),
             Fault::LieLength => matches!(request, Request::Len),
             Fault::GrowFile if has_file => {
@@ -462,6 +469,14 @@ impl Connection {
                 if matches!(request, Request::Write { .. }) {
                     disk.execute(request, part, &mut data);
                 }
+                disk.dead = true;
+                self.answer(&frame(id, &Reply::Done, true));
+            }
+            Fault::PowerCut => {
+                if matches!(request, Request::Write { .. }) {
+                    disk.execute(request, usize::MAX, &mut data);
+                }
+                disk.power_cut(&mut random);
                 disk.dead = true;
                 self.answer(&frame(id, &Reply::Done, true));
             }

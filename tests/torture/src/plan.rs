@@ -74,6 +74,8 @@ kinds! {
         GrowFile,
         /// The enclave is killed; a write may be done in part.
         Kill,
+        /// Power is cut at a write or a flush: of what was not flushed any part is there, one write torn.
+        PowerCut,
         /// The whole file as it was some flushes ago, while the enclave runs.
         RollBack,
         /// A write is acknowledged and not done.

@@ -143,7 +143,7 @@ impl World {
             };
             let mut events = Vec::new();
             if random.one_in(9) {
-                parameters.max_commit_bytes = 150 + random.below(300_400);
+                parameters.max_commit_bytes = cap(&mut random);
                 // As the contract has it: the first window end that is a whole window away.
                 let windows = (time - GENESIS_TIME).div_ceil(CADENCE) + 1;
                 events.push(RegistryEvent::ConsensusParametersSet {
@@ -260,7 +260,7 @@ fn parameters(random: &mut Random) -> ConsensusParameters {
     ConsensusParameters {
         genesis_time: GENESIS_TIME,
         cadence: CADENCE,
-        max_commit_bytes: random.pick(&[180, 400, 300_400]),
+        max_commit_bytes: cap(random),
         max_artifact_bytes: 1_000_000,
         max_expire_after: 1_000,
         quorum_bps: 6_667,
@@ -272,6 +272,23 @@ fn parameters(random: &mut Random) -> ConsensusParameters {
         challenge_window: 100,
         skip_empty: random.one_in(3),
     }
+}
+
+/// Bytes of a window: so few that entries wait; often just what some of them have together, so that "equal to the cap" comes about.
+fn cap(random: &mut Random) -> u64 {
+    if random.one_in(4) {
+        return 300_400;
+    }
+    let contents = contents();
+    (0..=random.below(3))
+        .map(|_| {
+            contents[random.below(contents.len() as u64) as usize]
+                .bytes
+                .len() as u64
+        })
+        .sum::<u64>()
+        // All but the largest content fit.
+        .max(190)
 }
 
 /// A template, a supplied artifact or an envelope; sometimes with a wrong length on chain or a reference that is none.
