@@ -60,8 +60,8 @@ pub enum NotDropped {
     /// No such entry waits.
     #[error("no entry {0} waits in the queue")]
     Unknown(QueueKey),
-    /// Its bytes are here, or hold for no one.
-    #[error("entry {0} has a verdict here; it is never dropped by this enclave")]
+    /// Its bytes are here, and they hold.
+    #[error("entry {0} is accepted here; it is never dropped by this enclave")]
     Decided(QueueKey),
     /// Nobody has tried to fetch it yet.
     #[error("entry {0} was not tried yet")]
@@ -95,7 +95,7 @@ impl NotDropped {
 }
 
 impl Engine {
-    /// Votes for dropping an entry that this enclave could not get for long enough.
+    /// Votes for dropping an entry that was not accepted here for long enough.
     pub fn skip_vote(&self, entry: QueueKey) -> Result<SkipVote, NotDropped> {
         let snapshot = self.state.snapshot(None)?;
         self.standing(&snapshot)?;
@@ -105,7 +105,9 @@ impl Engine {
             // Under the lock that a commit's signature is made under: see `Engine::commit`.
             let waiting = self.state.entry(entry)?.ok_or(NotDropped::Unknown(entry))?;
             match waiting.state {
-                EntryState::Unavailable(_) => {}
+                // Dropped or rejected, it writes nothing and settles the same bytes: one commit. So whoever has judged bytes that others
+                // cannot get helps them on.
+                EntryState::Unavailable(_) | EntryState::Rejected { .. } => {}
                 EntryState::Pending => return Err(NotDropped::NotTried(entry)),
                 _ => return Err(NotDropped::Decided(entry)),
             }
@@ -116,7 +118,7 @@ impl Engine {
                 return Err(NotDropped::TooEarly { entry, from, head });
             }
             skips.0.insert(entry);
-            tracing::warn!(%entry, "voting to drop an entry whose bytes cannot be had");
+            tracing::warn!(%entry, "voting to drop an entry");
         }
         let scope = Scope {
             chain_id: self.chain.chain_id,

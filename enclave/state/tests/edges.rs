@@ -285,6 +285,36 @@ fn the_last_envelope_is_in_force_and_an_old_one_may_return() {
     ));
 }
 
+/// An enclave that has rejected an entry may therefore vote to drop it for those who cannot get its bytes.
+#[test]
+fn a_rejected_entry_and_a_dropped_one_make_the_same_commit() {
+    let commit = |dropped: bool| {
+        let mut chain = Chain::new(parameters());
+        let (_disk, store) = started(&chain);
+        let (bad, good) = (content(1, 30), content(2, 30));
+        let events = vec![template("bad", &bad), template("good", &good)];
+        let block = push(&mut chain, &store, 5, events);
+        accept(&store, key(&block, 1, 0), &good);
+        let entry = key(&block, 0, 0);
+        if dropped {
+            push(
+                &mut chain,
+                &store,
+                11,
+                vec![RegistryEvent::EntrySkipped { entry }],
+            );
+        } else {
+            reject(&store, entry);
+            push(&mut chain, &store, 11, vec![]);
+        }
+        let selection = ready(&store);
+        let outcome = &selection.drained[0].2;
+        assert_eq!(*outcome == Outcome::Skipped, dropped);
+        prepared(&store).commit().clone()
+    };
+    assert_eq!(commit(true), commit(false));
+}
+
 #[test]
 fn an_entry_without_verdict_blocks_and_a_certificate_drops_it() {
     let mut chain = Chain::new(parameters());
