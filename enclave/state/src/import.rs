@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use newton_types::{B256, LeafKey, keccak256};
+use newton_types::{B256, LeafKey, Namespace, keccak256};
 use redb::ReadableTable;
 
 use crate::blocks::CommitRow;
 use crate::commit::Leaf;
 use crate::queue::{Outcome, Settled, decode_entry, queue_key, settle};
 use crate::registry::{Registry, Stored};
+use crate::retention::retained_from;
 use crate::store::{self, Tip};
-use crate::tables::{CHAIN_COMMITS, CHUNKS, COMMITS, CONTENT, HEADERS, LEAVES, META, QUEUE, ROWS};
+use crate::tables::{
+    CHAIN_COMMITS, CHUNKS, COMMITS, CONTENT, DELTAS, HEADERS, LEAVES, META, QUEUE, ROWS,
+};
 use crate::{StateError, StateStore, content, tree};
 
 /// A leaf of a snapshot.
@@ -30,7 +33,7 @@ impl StateStore {
     /// Leaves of commit `sequence`, by rising key, from behind `after`; an empty page is the end.
     ///
     /// # Errors
-    /// [`StateError::SnapshotMoved`] if another commit is the newest one by now: start again.
+    /// [`StateError::NoSnapshot`] if that version is not kept, or not there yet.
     pub fn leaves(
         &self,
         sequence: u64,
@@ -39,8 +42,9 @@ impl StateStore {
     ) -> Result<Vec<SnapshotLeaf>, StateError> {
         let txn = self.read()?;
         let tip = store::tip(&txn.open_table(META)?)?;
-        if tip.sequence != sequence {
-            return Err(StateError::SnapshotMoved {
+        let nodes = txn.open_table(tree::NODES)?;
+        if sequence < retained_from(&txn)? || tree::root(&nodes, sequence)?.is_none() {
+            return Err(StateError::NoSnapshot {
                 tip: tip.sequence,
                 asked: sequence,
             });
@@ -56,12 +60,18 @@ impl StateStore {
             if after.is_some_and(|after| key.0 <= after.0) {
                 continue;
             }
-            if let Some(leaf) = Leaf::read(&leaves, key)? {
-                out.push(SnapshotLeaf {
-                    key,
-                    value_hash: leaf.value_hash,
-                });
-            }
+            let Some(leaf) = Leaf::read(&leaves, key)? else {
+                continue;
+            };
+            let value_hash = if leaf.version <= sequence {
+                Some(leaf.value_hash)
+            } else if Namespace::try_from(key.0[0]).is_ok_and(Namespace::is_public) {
+                // Its key names its value, so it was written once.
+                None
+            } else {
+                tree::prove(&nodes, sequence, key)?.0
+            };
+            out.extend(value_hash.map(|value_hash| SnapshotLeaf { key, value_hash }));
         }
         Ok(out)
     }
@@ -125,6 +135,7 @@ impl StateStore {
             // Versions are contiguous, and those between the former tip and the snapshot will never be here.
             nodes.retain(|_, _| false)?;
             stale.retain(|_, ()| false)?;
+            txn.open_table(DELTAS)?.retain(|_, _| false)?;
             let values: BTreeMap<LeafKey, B256> =
                 leaves.iter().map(|l| (l.key, l.value_hash)).collect();
             let staged = tree::stage_alone(&nodes, sequence, &values)?;

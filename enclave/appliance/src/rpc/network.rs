@@ -177,7 +177,7 @@ async fn snapshot(app: &Arc<Appliance>, query: SnapshotQuery) -> Result<Value, R
             .state
             .leaves(sequence, query.after.map(types::LeafKey), PAGE)
             .map_err(|e| match e {
-                StateError::SnapshotMoved { .. } => RpcError::new(NotFound, e.to_string()),
+                StateError::NoSnapshot { .. } => RpcError::new(NotFound, e.to_string()),
                 other => state(&other),
             })?;
         let leaves: Vec<(B256, B256)> = leaves

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod model;
+pub mod peer;
 pub mod steps;
 
 use std::sync::Arc;
@@ -25,6 +26,13 @@ pub struct Disk(Arc<InMemoryBackend>);
 impl Disk {
     pub fn new() -> Self {
         Self(Arc::new(InMemoryBackend::new()))
+    }
+
+    /// Every byte of the file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.0.len().unwrap() as usize];
+        self.0.read(0, &mut bytes).unwrap();
+        bytes
     }
 }
 
