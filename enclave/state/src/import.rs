@@ -76,7 +76,35 @@ impl StateStore {
         Ok(out)
     }
 
-    /// Stores bytes of a snapshot under their hash. They are of use to nobody until a leaf names them.
+    /// Whether the chain has the root that these leaves give, for commit `sequence` which this state has not derived. Changes
+    /// nothing; to be asked before any bytes are fetched, so that no peer fills this state with what the chain never had.
+    ///
+    /// # Errors
+    /// As [`Self::import`], except for bytes.
+    pub fn check_snapshot(&self, sequence: u64, leaves: &[SnapshotLeaf]) -> Result<(), StateError> {
+        check_order(leaves)?;
+        let expected = match self.chain_commit(sequence)? {
+            Some(commit) => commit.newStateRoot,
+            None => {
+                return Err(StateError::NotNext {
+                    tip: self.tip()?.sequence,
+                    got: sequence,
+                });
+            }
+        };
+        let values = leaves.iter().map(|l| (l.key, l.value_hash)).collect();
+        let got = tree::root_of(&values)?;
+        if got == expected {
+            return Ok(());
+        }
+        Err(StateError::SnapshotRoot {
+            sequence,
+            expected,
+            got,
+        })
+    }
+
+    /// Stores bytes of a snapshot or a delta under their hash. They are of use to nobody until a leaf names them.
     ///
     /// # Errors
     /// [`StateError::SnapshotContent`] if they have another hash.
@@ -111,12 +139,7 @@ impl StateStore {
     /// [`StateError::SnapshotRoot`] if they give another root, [`StateError::SnapshotLeaves`] if they are out of order or bytes
     /// are missing, [`StateError::NotNext`] if it is derived already or the chain has no such commit.
     pub fn import(&self, sequence: u64, leaves: &[SnapshotLeaf]) -> Result<Tip, StateError> {
-        if let Some(pair) = leaves.windows(2).find(|w| w[0].key.0 >= w[1].key.0) {
-            return Err(StateError::SnapshotLeaves {
-                key: pair[1].key,
-                reason: "is out of order",
-            });
-        }
+        check_order(leaves)?;
         let txn = self.write()?;
         let tip = {
             let mut meta = txn.open_table(META)?;
@@ -199,6 +222,16 @@ impl StateStore {
         };
         txn.commit()?;
         Ok(tip)
+    }
+}
+
+fn check_order(leaves: &[SnapshotLeaf]) -> Result<(), StateError> {
+    match leaves.windows(2).find(|w| w[0].key.0 >= w[1].key.0) {
+        None => Ok(()),
+        Some(pair) => Err(StateError::SnapshotLeaves {
+            key: pair[1].key,
+            reason: "is out of order",
+        }),
     }
 }
 

@@ -130,9 +130,16 @@ fn a_tampered_delta_is_refused_and_leaves_nothing_behind() {
     for sequence in 1..=4 {
         take(&store, &peer, sequence);
     }
-    // Commit 5 writes a source and an envelope.
+    // Commit 5 writes a source and an envelope, which takes the place of another one in the tree.
     let right = delta(&peer, 5);
     assert_eq!(right.len(), 2);
+    let envelope = newton_types::LeafKey(right[1].leaf_key);
+    let waiting = store.waiting_for(envelope).unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(
+        (waiting[0].key, waiting[0].hash),
+        (right[1].key, right[1].value_hash)
+    );
     bring(&store, &peer, &right);
     let extra = b"not of this state".to_vec();
     store.import_content(keccak256(&extra), &extra).unwrap();

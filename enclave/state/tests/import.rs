@@ -63,7 +63,7 @@ fn a_snapshot_and_the_commits_after_it_lead_to_the_same_state() {
 #[test]
 fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     let (chain, peer) = peer();
-    let (_disk, store) = newcomer(&chain);
+    let (disk, store) = newcomer(&chain);
     let leaves = pages(&peer, 5);
     fill(&store, &peer, &leaves);
     let extra = b"not of this state".to_vec();
@@ -80,7 +80,14 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
         key: LeafKey(B256::repeat_byte(0xff)),
         value_hash: keccak256(&extra),
     });
+    let before = disk.bytes();
     for tampered in [&missing, &changed, &moved, &more, &Vec::new()] {
+        let error = store.check_snapshot(5, tampered).unwrap_err();
+        assert!(matches!(
+            error,
+            StateError::SnapshotRoot { sequence: 5, .. }
+        ));
+        assert!(disk.bytes() == before);
         let error = store.import(5, tampered).unwrap_err();
         assert!(
             matches!(error, StateError::SnapshotRoot { sequence: 5, .. }),
@@ -93,6 +100,10 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     let mut twice = leaves.clone();
     twice.insert(1, leaves[0]);
     for disordered in [&swapped, &twice] {
+        assert!(matches!(
+            store.check_snapshot(5, disordered).unwrap_err(),
+            StateError::SnapshotLeaves { .. }
+        ));
         assert!(matches!(
             store.import(5, disordered).unwrap_err(),
             StateError::SnapshotLeaves { .. }
@@ -116,6 +127,13 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     ));
     assert_eq!(store.tip().unwrap().sequence, 0);
     assert_eq!(store.node_count().unwrap(), 1);
+    for sequence in [0, 6] {
+        assert!(matches!(
+            store.check_snapshot(sequence, &leaves).unwrap_err(),
+            StateError::NotNext { tip: 0, .. }
+        ));
+    }
+    store.check_snapshot(5, &leaves).unwrap();
     store.import(5, &leaves).unwrap();
     // What is derived is not taken again.
     assert!(matches!(
