@@ -1,17 +1,21 @@
-//! A new enclave takes a peer's snapshot instead of judging everything since genesis (design 2.5).
+//! A new enclave takes a peer's snapshot instead of judging everything since genesis, one that lags takes the deltas since
+//! (design 2.5).
 //!
-//! Blocks come first, from the chain as always. Then the leaves of one commit and their bytes, from a peer: the leaves must
-//! give the root that the chain has for that commit, the bytes their hashes, before anything is written or served. A peer that
-//! lies or stops costs time only; without one that helps, everything is fetched from DA and judged here.
+//! Blocks come first, from the chain as always. Then the leaves of one commit, from a peer: they must give the root that the
+//! chain has for that commit. Then what each later commit wrote: it must have the hash that the chain has. Only then are bytes
+//! fetched, each by its hash, and the root must be the chain's again before anything is written or served. A peer that lies or
+//! stops costs time only; without one that helps, everything is fetched from DA and judged here.
 
 use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use newton_state::{LeafStatus, SnapshotLeaf, Tip};
-use newton_types::{B256, Bytes, LeafKey, Namespace, keccak256};
+use anyhow::{Context, Result, ensure};
+use newton_api::client::ClientError;
+use newton_peers::{DeltaPage, DeltaPages, SnapshotPage, SnapshotPages};
+use newton_state::{SnapshotLeaf, StateError, Tip};
+use newton_types::{B256, Bytes, DeltaEntry, LeafKey, Namespace, abi, keccak256, rpc::ErrorName};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,22 +25,17 @@ use crate::{engine::Engine, ingest, peers::Peer};
 const FEW: u64 = 2;
 /// How long a peer's commit may take to become final here.
 const FINALITY: Duration = Duration::from_secs(120);
-/// Leaves that a snapshot may have, so that a peer cannot fill this enclave's memory.
-const MAX_LEAVES: usize = 4_000_000;
-
-#[derive(Deserialize)]
-struct Page {
-    sequence_no: u64,
-    /// Key and value hash.
-    leaves: Vec<(B256, B256)>,
-}
+/// How long one peer may keep a new enclave from asking the next one, and DA. What it gave by then stays.
+const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// The same for an enclave that has something to judge meanwhile.
+const LONGEST_RUNNING: Duration = Duration::from_secs(3 * 60);
 
 #[derive(Deserialize)]
 struct Artifact {
     bytes: Bytes,
 }
 
-/// Takes a snapshot if this state is far behind and a peer has one; tries every peer once.
+/// Takes a snapshot and deltas if this state is far behind and a peer has them; tries every peer once.
 pub async fn from_peers(engine: &Arc<Engine>) {
     if engine.sources.is_empty() {
         return;
@@ -44,88 +43,173 @@ pub async fn from_peers(engine: &Arc<Engine>) {
     while !engine.was_at_head() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    match behind(engine).await {
-        Ok(commits) if commits > FEW => {}
-        _ => return,
-    }
     for peer in &engine.sources {
-        let note = match from_peer(engine, peer).await {
+        if !is_far_behind(engine).await {
+            return;
+        }
+        match within(LONGEST, snapshot_and_deltas(engine, peer)).await {
             Ok(tip) => {
-                tracing::info!(peer = %peer.address, sequence = tip.sequence, root = %tip.root, "took a snapshot");
-                return;
+                tracing::info!(peer = %peer.address, sequence = tip.sequence, root = %tip.root, "caught up from a peer");
             }
-            Err(e) => format!("snapshot: {e:#}"),
-        };
-        tracing::warn!(peer = %peer.address, note, "no snapshot");
-        engine
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .note(&peer.address, note);
+            Err(e) => refuse(engine, peer, &e),
+        }
     }
 }
 
-/// Finalized commits that are not derived here.
-async fn behind(engine: &Arc<Engine>) -> Result<u64> {
+/// The same for an enclave that came to lag while it ran: deltas only, since whoever has the state before them needs no more.
+pub async fn deltas_from_peers(engine: &Arc<Engine>) {
+    for peer in &engine.sources {
+        if !is_far_behind(engine).await {
+            return;
+        }
+        if let Err(e) = within(LONGEST_RUNNING, deltas(engine, peer)).await {
+            refuse(engine, peer, &e);
+        }
+    }
+}
+
+async fn within(limit: Duration, asking: impl Future<Output = Result<Tip>>) -> Result<Tip> {
+    tokio::time::timeout(limit, asking)
+        .await
+        .with_context(|| format!("no end within {} s", limit.as_secs()))?
+}
+
+/// What a peer gave was not taken: `newt_health` says why.
+fn refuse(engine: &Engine, peer: &Peer, e: &anyhow::Error) {
+    let note = format!("{e:#}");
+    tracing::warn!(peer = %peer.address, note, "nothing taken from this peer");
+    engine
+        .peers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .note(&peer.address, note);
+}
+
+/// Whether more finalized commits than a few are not derived here.
+async fn is_far_behind(engine: &Arc<Engine>) -> bool {
     let state = engine.state.clone();
-    ingest::blocking(move || {
+    let behind = ingest::blocking(move || {
         let tip = state.tip()?.sequence;
         Ok(state
             .newest_chain_commit()?
             .map_or(0, |newest| newest.saturating_sub(tip)))
-    })
-    .await
+    });
+    behind.await.is_ok_and(|commits| commits > FEW)
 }
 
-async fn from_peer(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
-    let (sequence, leaves) = leaves(engine, peer).await?;
-    for leaf in &leaves {
-        let (state, hash) = (engine.state.clone(), leaf.value_hash);
-        if ingest::blocking(move || Ok(state.content(hash)?))
-            .await?
-            .is_some()
-        {
-            continue;
+async fn snapshot_and_deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
+    let state = engine.state.clone();
+    if ingest::blocking(move || Ok(state.tip()?.sequence)).await? > 0 {
+        // What is derived already need not come again, if the peer still has all that was written since.
+        match deltas(engine, peer).await {
+            Err(e) if !is_gone(&e) => return Err(e),
+            Err(_) => {}
+            done => return done,
         }
-        let bytes = bytes(engine, peer, *leaf).await?;
-        let state = engine.state.clone();
-        ingest::blocking(move || Ok(state.import_content(hash, &bytes)?)).await?;
+    }
+    snapshot(engine, peer).await.context("snapshot")?;
+    deltas(engine, peer).await
+}
+
+/// Takes the newest snapshot of a peer.
+async fn snapshot(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
+    let (sequence, leaves) = leaves(engine, peer).await?;
+    let state = engine.state.clone();
+    let leaves = ingest::blocking(move || {
+        state.check_snapshot(sequence, &leaves)?;
+        Ok(leaves)
+    })
+    .await?;
+    for leaf in &leaves {
+        bring(engine, peer, leaf.key, leaf.value_hash).await?;
     }
     let state = engine.state.clone();
     ingest::blocking(move || Ok(state.import(sequence, &leaves)?)).await
 }
 
-/// All leaves of the peer's newest commit, once that commit is final here.
-async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotLeaf>)> {
-    let mut all: Vec<SnapshotLeaf> = Vec::new();
-    let mut sequence = None;
+/// Takes what every commit after this state's wrote, one by one, up to the newest finalized one.
+async fn deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
+    loop {
+        let state = engine.state.clone();
+        let (tip, next, waiting) = ingest::blocking(move || {
+            let tip = state.tip()?;
+            let next = state.chain_commit(tip.sequence + 1)?;
+            Ok((tip, next, state.queue_totals()?.entries))
+        })
+        .await?;
+        let Some(commit) = next else { return Ok(tip) };
+        let sequence = commit.sequenceNo;
+        take_delta(engine, peer, &commit, waiting)
+            .await
+            .with_context(|| format!("delta of commit {sequence}"))?;
+    }
+}
+
+async fn take_delta(
+    engine: &Arc<Engine>,
+    peer: &Peer,
+    commit: &abi::StateCommit,
+    waiting: u64,
+) -> Result<()> {
+    let sequence = commit.sequenceNo;
+    let mut pages = DeltaPages::of(commit, waiting);
     loop {
         let params = json!({
             "chain_id": engine.chain.chain_id,
             "sequence_no": sequence,
-            "after": all.last().map(|leaf| leaf.key.0),
+            "page": pages.page(),
         });
-        let page: Page = peer.ask("newt_getSnapshot", params).await?;
-        let expected = *sequence.get_or_insert(page.sequence_no);
-        ensure!(
-            page.sequence_no == expected,
-            "a page of commit {}, expected {expected}",
-            page.sequence_no
-        );
-        if page.leaves.is_empty() {
+        let page: DeltaPage = peer.ask("newt_getDelta", params).await?;
+        if pages.take(page)? {
             break;
         }
-        all.extend(
-            page.leaves
-                .into_iter()
-                .map(|(key, value_hash)| SnapshotLeaf {
-                    key: LeafKey(key),
-                    value_hash,
-                }),
-        );
-        ensure!(all.len() <= MAX_LEAVES, "more than {MAX_LEAVES} leaves");
     }
-    let sequence = sequence.context("no page")?;
+    let delta: Vec<DeltaEntry> = pages.finish()?;
+    for entry in &delta {
+        let leaf = LeafKey(entry.leaf_key);
+        bring(engine, peer, leaf, entry.value_hash).await?;
+    }
+    let state = engine.state.clone();
+    let outcome = ingest::blocking(move || Ok(state.apply_delta(sequence, &delta))).await?;
+    match outcome {
+        Ok(tip) => {
+            tracing::info!(peer = %peer.address, sequence, root = %tip.root, "took a delta");
+            Ok(())
+        }
+        // Replay was faster.
+        Err(StateError::NotNext { tip, .. }) if tip >= sequence => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether the way by deltas does not lead on, without a fault of the peer's.
+fn is_gone(e: &anyhow::Error) -> bool {
+    e.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<ClientError>(),
+            Some(ClientError::Rpc(rpc)) if rpc.name == ErrorName::NotFound
+        ) || matches!(
+            cause.downcast_ref::<StateError>(),
+            Some(StateError::SnapshotAdopted { .. })
+        )
+    })
+}
+
+/// All leaves of the peer's newest commit, once that commit is final here.
+async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotLeaf>)> {
+    let mut pages = SnapshotPages::default();
+    loop {
+        let params = json!({
+            "chain_id": engine.chain.chain_id,
+            "sequence_no": pages.sequence(),
+            "after": pages.after().map(|key| key.0),
+        });
+        let page: SnapshotPage = peer.ask("newt_getSnapshot", params).await?;
+        if pages.take(page)? {
+            break;
+        }
+    }
+    let sequence = pages.sequence().context("no page")?;
     let state = engine.state.clone();
     let wait = async {
         loop {
@@ -140,33 +224,36 @@ async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotL
     tokio::time::timeout(FINALITY, wait)
         .await
         .with_context(|| format!("commit {sequence} is not final here"))??;
-    Ok((sequence, all))
+    Ok((sequence, pages.into_leaves()))
 }
 
-/// A leaf's bytes: public ones from the peer, envelopes from DA by the reference that the chain has.
-async fn bytes(engine: &Arc<Engine>, peer: &Peer, leaf: SnapshotLeaf) -> Result<Vec<u8>> {
-    let namespace = Namespace::try_from(leaf.key.0[0])
-        .map_err(|e| anyhow::anyhow!("leaf {}: {e}", leaf.key.0))?;
-    if namespace.is_public() {
-        return artifact(peer, engine.chain.chain_id, namespace, leaf.value_hash).await;
-    }
+/// Gets a leaf's bytes if they are not here: public ones from the peer, envelopes from DA by the reference that the chain has.
+async fn bring(engine: &Arc<Engine>, peer: &Peer, leaf: LeafKey, hash: B256) -> Result<()> {
     let state = engine.state.clone();
-    let entry = ingest::blocking(move || {
-        let LeafStatus::Requested { waiting, .. } = state.snapshot(None)?.leaf_status(leaf.key)?
-        else {
-            bail!("the chain never asked for leaf {}", leaf.key.0);
-        };
-        for (key, _) in waiting {
-            if let Some(entry) = state.entry(key)?
-                && entry.hash == leaf.value_hash
-            {
-                return Ok(entry);
-            }
-        }
-        bail!("no entry of leaf {} has these bytes", leaf.key.0);
-    })
-    .await?;
-    Ok(ingest::fetch(engine, &entry).await?)
+    if ingest::blocking(move || Ok(state.content(hash)?))
+        .await?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let namespace =
+        Namespace::try_from(leaf.0[0]).map_err(|e| anyhow::anyhow!("leaf {}: {e}", leaf.0))?;
+    let bytes = if namespace.is_public() {
+        artifact(peer, engine.chain.chain_id, namespace, hash).await?
+    } else {
+        let state = engine.state.clone();
+        let entry = ingest::blocking(move || {
+            state
+                .waiting_for(leaf)?
+                .into_iter()
+                .find(|entry| entry.hash == hash)
+                .with_context(|| format!("no entry of leaf {} has bytes {hash}", leaf.0))
+        })
+        .await?;
+        ingest::fetch(engine, &entry).await?
+    };
+    let state = engine.state.clone();
+    ingest::blocking(move || Ok(state.import_content(hash, &bytes)?)).await
 }
 
 /// A public artifact of a peer, checked against its hash.

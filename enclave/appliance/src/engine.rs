@@ -18,6 +18,7 @@ use newton_artifacts::{DaChecks, DaRules, EigenDaProxy};
 use newton_attestation::document::UnverifiedDocument;
 use newton_chain::{ChainError, Follower};
 use newton_evaluate::worker::WorkerPool;
+use newton_peers::Ballot;
 use newton_relay::control::Transaction;
 use newton_state::{
     AtHead, CatchUp, EntryState, FinalizedHead, Next, Pending, Selection, Snapshot, StateError,
@@ -38,7 +39,6 @@ use crate::{
     ingest,
     metrics::Metrics,
     peers::Peer,
-    quorum::Ballot,
     rounds::Rounds,
     rpc::Found,
     skip::Skips,
@@ -286,8 +286,11 @@ pub async fn ingest(engine: Arc<Engine>) {
                 idle = pause;
                 continue;
             }
-            // Nobody is helped by asking a dead source every moment.
-            Ok(round) if round.unavailable > 0 => idle = (idle * 2).min(Duration::from_secs(30)),
+            // Nobody is helped by asking a dead source every moment. Others may have judged what cannot be had any more.
+            Ok(round) if round.unavailable > 0 => {
+                bootstrap::deltas_from_peers(&engine).await;
+                idle = (idle * 2).min(Duration::from_secs(30));
+            }
             Ok(_) => idle = pause,
             Err(e) => engine.failed(&e),
         }

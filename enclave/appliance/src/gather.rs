@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use alloy_sol_types::SolValue;
 use anyhow::{Result, bail};
 use newton_api::client::ClientError;
-use newton_types::{B256, Bytes, QueueKey, abi, keccak256, rpc::Disposition};
-use serde::Deserialize;
+use newton_peers::{CommitVote, StatementVote};
+use newton_types::{B256, QueueKey, rpc::Disposition};
 use serde_json::{Value, json};
 
 use crate::{
@@ -59,21 +58,6 @@ impl PeerNotes {
     }
 }
 
-#[derive(Deserialize)]
-struct CommitVote {
-    commit: Bytes,
-    digest: B256,
-    signature: Bytes,
-    bls_public_key: Bytes,
-}
-
-#[derive(Deserialize)]
-struct StatementVote {
-    digest: B256,
-    signature: Bytes,
-    bls_public_key: Bytes,
-}
-
 /// Asks one peer for its votes until the appliance ends.
 pub async fn gather(engine: Arc<Engine>, peer: Peer) {
     let pause = Duration::from_millis(engine.app.local.local.poll_ms);
@@ -118,7 +102,7 @@ impl Engine {
     }
 
     /// Counts a peer's vote, if the matter is still open.
-    fn hear(&self, digest: B256, key: &[u8], signature: &[u8]) -> Result<()> {
+    fn hear(&self, digest: B256, vote: &StatementVote) -> Result<()> {
         let Some(set) = latest_set(&self.state.snapshot(None)?)? else {
             bail!("no operator set");
         };
@@ -126,7 +110,7 @@ impl Engine {
         if let Some((_, ballot)) = &mut *open
             && ballot.digest() == digest
         {
-            ballot.add(&set, keccak256(key), signature)?;
+            ballot.add(&set, vote.key(), &vote.signature)?;
         }
         Ok(())
     }
@@ -138,16 +122,7 @@ async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) ->
         Matter::Commit(sequence) => {
             let params = json!({ "chain_id": chain_id, "sequence_no": sequence });
             let vote: CommitVote = peer.ask("newt_getCommitVote", params).await?;
-            if vote.digest != digest {
-                // Not evidence yet, since a digest is only what the peer says; the signature over ours is what counts.
-                let root = abi::StateCommit::abi_decode(&vote.commit).map(|c| c.newStateRoot);
-                bail!("the peer votes for another commit, root {root:?}");
-            }
-            StatementVote {
-                digest,
-                signature: vote.signature,
-                bls_public_key: vote.bls_public_key,
-            }
+            vote.on(digest)?
         }
         Matter::Skip(entry) => {
             let params = json!({
@@ -158,15 +133,11 @@ async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) ->
                 "item": entry.item,
             });
             let vote: StatementVote = peer.ask("newt_getSkipVote", params).await?;
-            if vote.digest != digest {
-                bail!("the peer votes on another digest, {}", vote.digest);
-            }
-            vote
+            vote.on(digest)?
         }
     };
     let engine = engine.clone();
-    tokio::task::spawn_blocking(move || engine.hear(digest, &vote.bls_public_key, &vote.signature))
-        .await?
+    tokio::task::spawn_blocking(move || engine.hear(digest, &vote)).await?
 }
 
 /// A peer that is behind, or waits for something itself.

@@ -18,7 +18,6 @@ mod metrics;
 mod peers;
 mod platform;
 mod pools;
-mod quorum;
 mod readmit;
 mod rounds;
 mod rpc;

@@ -11,6 +11,7 @@ use std::{
 use alloy_sol_types::{SolCall, SolValue};
 use anyhow::{Context, Result};
 use newton_keys::bls::PublicKey;
+use newton_peers::Ballot;
 use newton_relay::control::Transaction;
 use newton_state::registry::OperatorSetRow;
 use newton_types::{
@@ -24,7 +25,6 @@ use crate::{
     appliance::Appliance,
     engine::{Engine, latest_set},
     peers::Peer,
-    quorum::Ballot,
     running::Running,
     vote::NotSigning,
 };

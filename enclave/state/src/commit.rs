@@ -4,7 +4,7 @@
 //! prefix, [`prepare`](StateStore::prepare) the root, and only what the chain confirmed is applied. The chain's commit is
 //! never adopted: it is computed here and must be equal.
 
-mod select;
+pub(crate) mod select;
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,10 @@ use redb::{ReadTransaction, ReadableTable};
 use crate::blocks::{self, CommitRow};
 use crate::queue::{EntryState, Outcome, Settled, settle};
 use crate::store::{self, Tip};
-use crate::tables::{ADOPTED, CHAIN_COMMITS, COMMITS, CONTENT, HEADERS, LEAVES, META};
+use crate::tables::{ADOPTED, CHAIN_COMMITS, COMMITS, CONTENT, DELTAS, HEADERS, LEAVES, META};
 use crate::tree::{self, StagedVersion};
-use crate::{StateError, StateStore, content};
+use crate::{StateError, StateStore, content, delta};
+use select::Verdicts;
 
 /// Headers kept below the last boundary, so that a fork of recent finalized history is noticed.
 pub(crate) const HEADERS_KEPT: u64 = 256;
@@ -174,7 +175,7 @@ impl StateStore {
                 chain: last.value(),
             });
         }
-        select::select(&txn, tip, None, &self.rules)
+        select::select(&txn, tip, None, &self.rules, Verdicts::Own)
     }
 
     /// Computes root and digest fields of a selection. Changes nothing.
@@ -214,7 +215,7 @@ impl StateStore {
             if let Some(error) = adopted {
                 return Err(error);
             }
-            match select::select(&txn, tip, row.at, &self.rules)? {
+            match select::select(&txn, tip, row.at, &self.rules, Verdicts::Own)? {
                 Next::Ready(selection) => {
                     let prepared = prepare(&txn, *selection)?;
                     drop(txn);
@@ -262,7 +263,8 @@ impl StateStore {
             .transpose()
     }
 
-    /// Removes tree nodes that no version from `keep_from` on needs, at most `limit`; returns how many went.
+    /// Removes tree nodes that no version from `keep_from` on needs, at most `limit`, and the deltas of the commits before it;
+    /// returns how many nodes went.
     pub fn prune_versions(&self, keep_from: u64, limit: usize) -> Result<usize, StateError> {
         let txn = self.write()?;
         let removed = {
@@ -270,14 +272,16 @@ impl StateStore {
             let mut nodes = txn.open_table(tree::NODES)?;
             let mut stale = txn.open_table(tree::STALE_NODES)?;
             // The tip is the next version's parent.
-            tree::prune(&mut nodes, &mut stale, keep_from.min(tip.sequence), limit)?
+            let keep_from = keep_from.min(tip.sequence);
+            delta::prune(&mut txn.open_table(DELTAS)?, keep_from)?;
+            tree::prune(&mut nodes, &mut stale, keep_from, limit)?
         };
         txn.commit()?;
         Ok(removed)
     }
 
-    /// One transaction: tree version, leaves, drained entries, cursor, commit.
-    fn write_commit(&self, prepared: &PreparedCommit) -> Result<Tip, StateError> {
+    /// One transaction: tree version, leaves, delta, drained entries, cursor, commit.
+    pub(crate) fn write_commit(&self, prepared: &PreparedCommit) -> Result<Tip, StateError> {
         let selection = &prepared.selection;
         let sequence = selection.sequence();
         let txn = self.write()?;
@@ -300,6 +304,7 @@ impl StateStore {
                     Leaf::of(entry, sequence).encode().as_slice(),
                 )?;
             }
+            delta::put(&mut txn.open_table(DELTAS)?, sequence, &selection.delta)?;
             let mut totals = store::totals(&meta)?;
             for (key, length, outcome) in &selection.drained {
                 let settled = Settled {
@@ -331,7 +336,10 @@ impl StateStore {
     }
 }
 
-fn prepare(txn: &ReadTransaction, selection: Selection) -> Result<PreparedCommit, StateError> {
+pub(crate) fn prepare(
+    txn: &ReadTransaction,
+    selection: Selection,
+) -> Result<PreparedCommit, StateError> {
     let contents = txn.open_table(CONTENT)?;
     let mut leaves = BTreeMap::new();
     for entry in &selection.delta {

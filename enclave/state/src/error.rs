@@ -165,13 +165,63 @@ pub enum StateError {
         /// Newest one implemented.
         known: u32,
     },
-    /// The leaves of that commit are not the newest ones any more.
-    #[error("the newest commit is {tip}, asked for the leaves of {asked}")]
-    SnapshotMoved {
+    /// The leaves of that commit are not kept, or not there yet.
+    #[error("the leaves of commit {asked} are not kept here, the newest commit is {tip}")]
+    NoSnapshot {
         /// Newest commit.
         tip: u64,
         /// Commit asked for.
         asked: u64,
+    },
+    /// What that commit wrote is not kept, or not there yet.
+    #[error("the delta of commit {asked} is not kept here, the newest commit is {tip}")]
+    NoDelta {
+        /// Newest commit.
+        tip: u64,
+        /// Commit asked for.
+        asked: u64,
+    },
+    /// A delta is not the one that the chain has.
+    #[error("delta of commit {sequence} hashes to {got}, the chain has {expected}")]
+    DeltaHash {
+        /// The commit.
+        sequence: u64,
+        /// `deltaHash` on chain.
+        expected: B256,
+        /// Hash of the delta.
+        got: B256,
+    },
+    /// An entry's bytes are not here, or have another length.
+    #[error(
+        "delta of commit {sequence}: content {hash} of entry {entry} has {got:?} bytes here, expected {expected}"
+    )]
+    DeltaContent {
+        /// The commit.
+        sequence: u64,
+        /// The queue entry.
+        entry: QueueKey,
+        /// keccak-256 of its bytes.
+        hash: B256,
+        /// Length that the delta names.
+        expected: u32,
+        /// Length here, `None` without the bytes.
+        got: Option<u64>,
+    },
+    /// With the right delta this enclave still derives another commit than the chain's. Replay decides whose fault it is.
+    #[error("commit {sequence} does not follow from its delta here: {reason}")]
+    DeltaDiffers {
+        /// The commit.
+        sequence: u64,
+        /// What differs.
+        reason: String,
+    },
+    /// The finalized blocks do not reach the end of the commit's window yet.
+    #[error("commit {sequence} cannot be derived yet: {reason}")]
+    DeltaEarly {
+        /// The commit.
+        sequence: u64,
+        /// What is waited for.
+        reason: String,
     },
     /// A snapshot's leaves give another root than the chain has.
     #[error("snapshot of commit {sequence} has root {got}, the chain has {expected}")]
@@ -235,7 +285,12 @@ impl StateError {
                 | Self::WrongLength { .. }
                 | Self::NotNext { .. }
                 | Self::StalePending { .. }
-                | Self::SnapshotMoved { .. }
+                | Self::NoSnapshot { .. }
+                | Self::NoDelta { .. }
+                | Self::DeltaHash { .. }
+                | Self::DeltaContent { .. }
+                | Self::DeltaDiffers { .. }
+                | Self::DeltaEarly { .. }
                 | Self::SnapshotRoot { .. }
                 | Self::SnapshotLeaves { .. }
                 | Self::SnapshotContent { .. }

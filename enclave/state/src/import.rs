@@ -6,15 +6,18 @@
 
 use std::collections::BTreeMap;
 
-use newton_types::{B256, LeafKey, keccak256};
+use newton_types::{B256, LeafKey, Namespace, keccak256};
 use redb::ReadableTable;
 
 use crate::blocks::CommitRow;
 use crate::commit::Leaf;
 use crate::queue::{Outcome, Settled, decode_entry, queue_key, settle};
 use crate::registry::{Registry, Stored};
+use crate::retention::retained_from;
 use crate::store::{self, Tip};
-use crate::tables::{CHAIN_COMMITS, CHUNKS, COMMITS, CONTENT, HEADERS, LEAVES, META, QUEUE, ROWS};
+use crate::tables::{
+    CHAIN_COMMITS, CHUNKS, COMMITS, CONTENT, DELTAS, HEADERS, LEAVES, META, QUEUE, ROWS,
+};
 use crate::{StateError, StateStore, content, tree};
 
 /// A leaf of a snapshot.
@@ -30,7 +33,7 @@ impl StateStore {
     /// Leaves of commit `sequence`, by rising key, from behind `after`; an empty page is the end.
     ///
     /// # Errors
-    /// [`StateError::SnapshotMoved`] if another commit is the newest one by now: start again.
+    /// [`StateError::NoSnapshot`] if that version is not kept, or not there yet.
     pub fn leaves(
         &self,
         sequence: u64,
@@ -39,8 +42,9 @@ impl StateStore {
     ) -> Result<Vec<SnapshotLeaf>, StateError> {
         let txn = self.read()?;
         let tip = store::tip(&txn.open_table(META)?)?;
-        if tip.sequence != sequence {
-            return Err(StateError::SnapshotMoved {
+        let nodes = txn.open_table(tree::NODES)?;
+        if sequence < retained_from(&txn)? || tree::root(&nodes, sequence)?.is_none() {
+            return Err(StateError::NoSnapshot {
                 tip: tip.sequence,
                 asked: sequence,
             });
@@ -56,17 +60,51 @@ impl StateStore {
             if after.is_some_and(|after| key.0 <= after.0) {
                 continue;
             }
-            if let Some(leaf) = Leaf::read(&leaves, key)? {
-                out.push(SnapshotLeaf {
-                    key,
-                    value_hash: leaf.value_hash,
-                });
-            }
+            let Some(leaf) = Leaf::read(&leaves, key)? else {
+                continue;
+            };
+            let value_hash = if leaf.version <= sequence {
+                Some(leaf.value_hash)
+            } else if Namespace::try_from(key.0[0]).is_ok_and(Namespace::is_public) {
+                // Its key names its value, so it was written once.
+                None
+            } else {
+                tree::prove(&nodes, sequence, key)?.0
+            };
+            out.extend(value_hash.map(|value_hash| SnapshotLeaf { key, value_hash }));
         }
         Ok(out)
     }
 
-    /// Stores bytes of a snapshot under their hash. They are of use to nobody until a leaf names them.
+    /// Whether the chain has the root that these leaves give, for commit `sequence` which this state has not derived. Changes
+    /// nothing; to be asked before any bytes are fetched, so that no peer fills this state with what the chain never had.
+    ///
+    /// # Errors
+    /// As [`Self::import`], except for bytes.
+    pub fn check_snapshot(&self, sequence: u64, leaves: &[SnapshotLeaf]) -> Result<(), StateError> {
+        check_order(leaves)?;
+        let expected = match self.chain_commit(sequence)? {
+            Some(commit) => commit.newStateRoot,
+            None => {
+                return Err(StateError::NotNext {
+                    tip: self.tip()?.sequence,
+                    got: sequence,
+                });
+            }
+        };
+        let values = leaves.iter().map(|l| (l.key, l.value_hash)).collect();
+        let got = tree::root_of(&values)?;
+        if got == expected {
+            return Ok(());
+        }
+        Err(StateError::SnapshotRoot {
+            sequence,
+            expected,
+            got,
+        })
+    }
+
+    /// Stores bytes of a snapshot or a delta under their hash. They are of use to nobody until a leaf names them.
     ///
     /// # Errors
     /// [`StateError::SnapshotContent`] if they have another hash.
@@ -101,12 +139,7 @@ impl StateStore {
     /// [`StateError::SnapshotRoot`] if they give another root, [`StateError::SnapshotLeaves`] if they are out of order or bytes
     /// are missing, [`StateError::NotNext`] if it is derived already or the chain has no such commit.
     pub fn import(&self, sequence: u64, leaves: &[SnapshotLeaf]) -> Result<Tip, StateError> {
-        if let Some(pair) = leaves.windows(2).find(|w| w[0].key.0 >= w[1].key.0) {
-            return Err(StateError::SnapshotLeaves {
-                key: pair[1].key,
-                reason: "is out of order",
-            });
-        }
+        check_order(leaves)?;
         let txn = self.write()?;
         let tip = {
             let mut meta = txn.open_table(META)?;
@@ -125,6 +158,7 @@ impl StateStore {
             // Versions are contiguous, and those between the former tip and the snapshot will never be here.
             nodes.retain(|_, _| false)?;
             stale.retain(|_, ()| false)?;
+            txn.open_table(DELTAS)?.retain(|_, _| false)?;
             let values: BTreeMap<LeafKey, B256> =
                 leaves.iter().map(|l| (l.key, l.value_hash)).collect();
             let staged = tree::stage_alone(&nodes, sequence, &values)?;
@@ -188,6 +222,16 @@ impl StateStore {
         };
         txn.commit()?;
         Ok(tip)
+    }
+}
+
+fn check_order(leaves: &[SnapshotLeaf]) -> Result<(), StateError> {
+    match leaves.windows(2).find(|w| w[0].key.0 >= w[1].key.0) {
+        None => Ok(()),
+        Some(pair) => Err(StateError::SnapshotLeaves {
+            key: pair[1].key,
+            reason: "is out of order",
+        }),
     }
 }
 

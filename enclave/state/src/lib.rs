@@ -16,6 +16,7 @@ mod blocks;
 mod commit;
 mod compiled;
 mod content;
+mod delta;
 mod error;
 mod import;
 mod queue;
@@ -31,6 +32,7 @@ pub mod tree;
 pub use blocks::{Applied, Pending};
 pub use commit::{AtHead, Blocked, CatchUp, Next, PreparedCommit, Selection, Waiting};
 pub use compiled::MAX_COMPILED_BYTES;
+pub use delta::check_delta;
 pub use error::StateError;
 pub use import::SnapshotLeaf;
 pub use queue::{

@@ -195,6 +195,23 @@ impl StateStore {
         entry(&self.read()?.open_table(QUEUE)?, key)
     }
 
+    /// Undrained entries that ask for a leaf, in order.
+    pub fn waiting_for(&self, leaf: LeafKey) -> Result<Vec<QueueEntry>, StateError> {
+        let txn = self.read()?;
+        let queue = txn.open_table(QUEUE)?;
+        let (first, last) = ([0; 20], [0xff; 20]);
+        let bound = |key| leaf_index(leaf, QueueKey::from_bytes(key));
+        let mut out = Vec::new();
+        for item in txn
+            .open_table(ENTRIES_OF_LEAF)?
+            .range::<&[u8]>(bound(first).as_slice()..=bound(last).as_slice())?
+        {
+            let key = queue_key(&item?.0.value()[32..])?;
+            out.extend(entry(&queue, key)?);
+        }
+        Ok(out)
+    }
+
     /// Bytes that are here already, whoever brought them: an entry with this hash needs no fetching.
     pub fn content(&self, hash: B256) -> Result<Option<Vec<u8>>, StateError> {
         let txn = self.read()?;

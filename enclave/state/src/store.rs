@@ -129,6 +129,7 @@ impl StateStore {
             txn.open_table(tables::COMMITS)?;
             txn.open_table(tables::CHAIN_COMMITS)?;
             txn.open_table(tables::ADOPTED)?;
+            txn.open_table(tables::DELTAS)?;
             let mut nodes = txn.open_table(tree::NODES)?;
             let mut stale = txn.open_table(tree::STALE_NODES)?;
             let mut meta = txn.open_table(META)?;

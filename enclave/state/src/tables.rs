@@ -38,9 +38,11 @@ pub(crate) const COMPILED: Bytes = TableDefinition::new("compiled");
 pub(crate) const COMPILED_CHUNKS: Bytes = TableDefinition::new("compiled/chunks");
 /// Sequence number → commit that this enclave derived and the chain confirmed (ABI encoding).
 pub(crate) const COMMITS: Numbered = TableDefinition::new("commits");
-/// Sequence number → commit seen in finalized blocks and not yet replayed.
+/// `sequence number (u64) ‖ page (u32)` → part of what a retained commit wrote, see [`crate::delta`].
+pub(crate) const DELTAS: Bytes = TableDefinition::new("commits/deltas");
 /// Sequence number → where and by what the chain's state was replaced: (block, tx, log, snapshot, reference).
 pub(crate) const ADOPTED: Numbered = TableDefinition::new("commits/adopted");
+/// Sequence number → commit seen in finalized blocks and not yet replayed.
 pub(crate) const CHAIN_COMMITS: Numbered = TableDefinition::new("commits/chain");
 
 /// `task id ‖ chunk number (u32)` → part of an evaluation record.

@@ -140,6 +140,16 @@ pub fn stage_alone<T: ReadableTable<&'static [u8], &'static [u8]>>(
     stage_unchecked(nodes, version, leaves)
 }
 
+/// Root of a tree with these leaves, whatever the version. Touches no table.
+pub fn root_of(leaves: &BTreeMap<LeafKey, B256>) -> Result<B256, TreeError> {
+    let tree = JellyfishMerkleTree::<_, TreeHasher>::new(&nodes::Nothing);
+    let values = leaves
+        .iter()
+        .map(|(key, value_hash)| (KeyHash(key.0.0), Some(value_hash.to_vec())));
+    let (root, _) = tree.put_value_set(values, 0).map_err(inner)?;
+    Ok(B256::from(root.0))
+}
+
 /// Whether [`prune`] would remove anything.
 pub fn is_prunable(
     stale: &impl ReadableTable<&'static [u8], ()>,

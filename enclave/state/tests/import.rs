@@ -3,79 +3,17 @@
 
 mod common;
 
+use common::peer::*;
 use common::steps::*;
 use common::*;
-use newton_state::{CatchUp, LeafStatus, Next, SnapshotLeaf, StateError, StateStore};
+use newton_state::{CatchUp, LeafStatus, Next, SnapshotLeaf, StateError};
 use newton_types::{B256, LeafKey, keccak256};
-
-/// A peer with five commits, among them a rejected entry, a replaced envelope and an empty window; then one entry that waits.
-fn peer() -> (Chain, StateStore) {
-    let mut chain = Chain::new(parameters());
-    let (_disk, store) = started(&chain);
-    let bad = content(77, 20);
-    for n in 1..=5u64 {
-        let bytes = content(n, 20);
-        let mut events = vec![template(&format!("p{n}"), &bytes)];
-        match n {
-            2 => events.push(template("bad", &bad)),
-            3 => events = vec![secrets(1, b"first envelope")],
-            4 => events.clear(),
-            5 => events.push(secrets(1, b"second envelope")),
-            _ => {}
-        }
-        let block = push(&mut chain, &store, n * CADENCE - 1, events);
-        for event in 0..block.events.len() {
-            let entry = store.entry(key(&block, event, 0)).unwrap().unwrap();
-            let known = [
-                bytes.as_slice(),
-                b"first envelope".as_slice(),
-                b"second envelope",
-            ];
-            match known.iter().find(|b| keccak256(b) == entry.hash) {
-                Some(bytes) => accept(&store, entry.key, bytes),
-                None => reject(&store, entry.key),
-            }
-        }
-        push(&mut chain, &store, n * CADENCE + 1, vec![]);
-        land(&mut chain, &store, n * CADENCE + 2);
-    }
-    let late = content(9, 20);
-    let block = push(&mut chain, &store, 55, vec![template("late", &late)]);
-    accept(&store, key(&block, 0, 0), &late);
-    (chain, store)
-}
-
-/// A new enclave that has seen the blocks and judged nothing.
-fn newcomer(chain: &Chain) -> (Disk, StateStore) {
-    let (disk, store) = started(chain);
-    assert!(matches!(store.catch_up().unwrap(), CatchUp::Stopped { .. }));
-    assert_eq!(store.newest_chain_commit().unwrap(), Some(5));
-    (disk, store)
-}
-
-fn pages(peer: &StateStore) -> Vec<SnapshotLeaf> {
-    let mut leaves: Vec<SnapshotLeaf> = Vec::new();
-    loop {
-        let page = peer.leaves(5, leaves.last().map(|l| l.key), 2).unwrap();
-        if page.is_empty() {
-            return leaves;
-        }
-        leaves.extend(page);
-    }
-}
-
-fn fill(store: &StateStore, peer: &StateStore, leaves: &[SnapshotLeaf]) {
-    for leaf in leaves {
-        let bytes = peer.content(leaf.value_hash).unwrap().unwrap();
-        store.import_content(leaf.value_hash, &bytes).unwrap();
-    }
-}
 
 #[test]
 fn a_snapshot_and_the_commits_after_it_lead_to_the_same_state() {
     let (mut chain, peer) = peer();
     let (disk, store) = newcomer(&chain);
-    let leaves = pages(&peer);
+    let leaves = pages(&peer, 5);
     // Three sources and the newest envelope; not the rejected one, not the replaced one.
     assert_eq!(leaves.len(), 4);
     fill(&store, &peer, &leaves);
@@ -125,8 +63,8 @@ fn a_snapshot_and_the_commits_after_it_lead_to_the_same_state() {
 #[test]
 fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     let (chain, peer) = peer();
-    let (_disk, store) = newcomer(&chain);
-    let leaves = pages(&peer);
+    let (disk, store) = newcomer(&chain);
+    let leaves = pages(&peer, 5);
     fill(&store, &peer, &leaves);
     let extra = b"not of this state".to_vec();
     store.import_content(keccak256(&extra), &extra).unwrap();
@@ -142,7 +80,14 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
         key: LeafKey(B256::repeat_byte(0xff)),
         value_hash: keccak256(&extra),
     });
+    let before = disk.bytes();
     for tampered in [&missing, &changed, &moved, &more, &Vec::new()] {
+        let error = store.check_snapshot(5, tampered).unwrap_err();
+        assert!(matches!(
+            error,
+            StateError::SnapshotRoot { sequence: 5, .. }
+        ));
+        assert!(disk.bytes() == before);
         let error = store.import(5, tampered).unwrap_err();
         assert!(
             matches!(error, StateError::SnapshotRoot { sequence: 5, .. }),
@@ -155,6 +100,10 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     let mut twice = leaves.clone();
     twice.insert(1, leaves[0]);
     for disordered in [&swapped, &twice] {
+        assert!(matches!(
+            store.check_snapshot(5, disordered).unwrap_err(),
+            StateError::SnapshotLeaves { .. }
+        ));
         assert!(matches!(
             store.import(5, disordered).unwrap_err(),
             StateError::SnapshotLeaves { .. }
@@ -178,6 +127,13 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
     ));
     assert_eq!(store.tip().unwrap().sequence, 0);
     assert_eq!(store.node_count().unwrap(), 1);
+    for sequence in [0, 6] {
+        assert!(matches!(
+            store.check_snapshot(sequence, &leaves).unwrap_err(),
+            StateError::NotNext { tip: 0, .. }
+        ));
+    }
+    store.check_snapshot(5, &leaves).unwrap();
     store.import(5, &leaves).unwrap();
     // What is derived is not taken again.
     assert!(matches!(
@@ -190,7 +146,7 @@ fn a_tampered_snapshot_is_refused_and_leaves_nothing_behind() {
 fn without_the_bytes_nothing_is_taken() {
     let (chain, peer) = peer();
     let (_disk, store) = newcomer(&chain);
-    let leaves = pages(&peer);
+    let leaves = pages(&peer, 5);
     fill(&store, &peer, &leaves[1..]);
     assert!(matches!(
         store.import(5, &leaves).unwrap_err(),
@@ -198,9 +154,27 @@ fn without_the_bytes_nothing_is_taken() {
     ));
     assert_eq!(store.tip().unwrap().sequence, 0);
     assert!(matches!(store.select().unwrap(), Next::Behind { .. }));
-    // A peer that has gone on says so.
-    assert!(matches!(
-        peer.leaves(4, None, 10).unwrap_err(),
-        StateError::SnapshotMoved { tip: 5, asked: 4 }
-    ));
+}
+
+#[test]
+fn leaves_of_every_version_that_is_kept_are_served() {
+    let (_chain, peer) = peer();
+    let (chain, served) = peer_with_snapshots();
+    for (sequence, then) in served {
+        assert_eq!(pages(&peer, sequence), then, "commit {sequence}");
+        let (_disk, store) = newcomer(&chain);
+        fill(&store, &peer, &then);
+        let tip = store.import(sequence, &then).unwrap();
+        assert_eq!(tip.sequence, sequence);
+    }
+    peer.prune_versions(4, 1_000).unwrap();
+    for (asked, kept) in [(3, false), (4, true), (5, true), (6, false)] {
+        match peer.leaves(asked, None, 10) {
+            Ok(_) => assert!(kept, "{asked}"),
+            Err(e) => assert!(
+                !kept && matches!(e, StateError::NoSnapshot { tip: 5, asked: a } if a == asked),
+                "{e}"
+            ),
+        }
+    }
 }

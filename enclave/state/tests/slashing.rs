@@ -169,6 +169,11 @@ fn an_adopted_snapshot_stops_replay_until_its_leaves_are_imported() {
     let error = store.import(1, &[other]).unwrap_err();
     assert!(matches!(error, StateError::SnapshotRoot { .. }), "{error}");
     assert!(store.catch_up().is_err());
+    // No delta leads there.
+    assert!(matches!(
+        store.apply_delta(1, &[]).unwrap_err(),
+        StateError::SnapshotAdopted { .. }
+    ));
 
     let tip = store.import(1, &[leaf]).unwrap();
     assert_eq!((tip.sequence, tip.root), (1, root));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy_sol_types::SolValue;
 use newton_api::RpcError;
+use newton_peers::DeltaRow;
 use newton_state::StateError;
 use newton_types::{self as types, B256, QueueKey, abi, rpc::ErrorName::*};
 use serde::Deserialize;
@@ -72,12 +73,16 @@ pub(super) static METHODS: &[Method] = &[
     },
     Method {
         name: "newt_getSnapshot",
-        summary: "A page of the newest commit's leaves, which an enclave that is behind checks against the root on chain.",
+        summary: "A page of a commit's leaves, which an enclave that is behind checks against the root on chain.",
         access: Access::Open,
         owner: Owner::No,
         params: &[
             CHAIN,
-            optional("sequence_no", Integer, "must be the newest commit"),
+            optional(
+                "sequence_no",
+                Integer,
+                "a commit whose version is kept; the newest",
+            ),
             optional("after", Hash, "the last leaf of the page before"),
         ],
         result: &[
@@ -90,6 +95,28 @@ pub(super) static METHODS: &[Method] = &[
         ],
         errors: &[AwaitingSecret, Halted, NotFound],
         serve: serve!(|app, query: SnapshotQuery| snapshot(&app, query).await),
+    },
+    Method {
+        name: "newt_getDelta",
+        summary: "A page of what a commit wrote, which an enclave that is behind checks against the hash on chain.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: &[
+            CHAIN,
+            required("sequence_no", Integer, "a commit whose version is kept"),
+            optional("page", Integer, "number of the page; 0"),
+        ],
+        result: &[
+            ("sequence_no", Integer, "the commit"),
+            (
+                "entries",
+                List,
+                "leaf key, value hash, length in bytes, and block, transaction, log and item of each, in the queue's order; \
+                 empty at the end",
+            ),
+        ],
+        errors: &[AwaitingSecret, Halted, NotFound],
+        serve: serve!(|app, query: DeltaQuery| delta(&app, query).await),
     },
 ];
 
@@ -177,7 +204,7 @@ async fn snapshot(app: &Arc<Appliance>, query: SnapshotQuery) -> Result<Value, R
             .state
             .leaves(sequence, query.after.map(types::LeafKey), PAGE)
             .map_err(|e| match e {
-                StateError::SnapshotMoved { .. } => RpcError::new(NotFound, e.to_string()),
+                StateError::NoSnapshot { .. } => RpcError::new(NotFound, e.to_string()),
                 other => state(&other),
             })?;
         let leaves: Vec<(B256, B256)> = leaves
@@ -185,6 +212,30 @@ async fn snapshot(app: &Arc<Appliance>, query: SnapshotQuery) -> Result<Value, R
             .map(|leaf| (leaf.key.0, leaf.value_hash))
             .collect();
         Ok(json!({ "sequence_no": sequence, "leaves": leaves }))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeltaQuery {
+    chain_id: Option<u64>,
+    sequence_no: u64,
+    page: Option<u32>,
+}
+
+async fn delta(app: &Arc<Appliance>, query: DeltaQuery) -> Result<Value, RpcError> {
+    let engine = engine(&*running(app)?, query.chain_id)?;
+    blocking(move || {
+        let entries = engine
+            .state
+            .delta(query.sequence_no, query.page.unwrap_or_default())
+            .map_err(|e| match e {
+                StateError::NoDelta { .. } => RpcError::new(NotFound, e.to_string()),
+                other => state(&other),
+            })?;
+        let entries: Vec<DeltaRow> = entries.into_iter().map(DeltaRow::from).collect();
+        Ok(json!({ "sequence_no": query.sequence_no, "entries": entries }))
     })
     .await
 }

@@ -12,6 +12,7 @@ use std::{
 
 use alloy_sol_types::{SolCall, SolValue};
 use newton_api::RpcError;
+use newton_peers::Ballot;
 use newton_relay::control::Transaction;
 use newton_state::registry::TaskRow;
 use newton_types::{
@@ -44,7 +45,6 @@ use super::{
 use crate::{
     appliance::Appliance,
     engine::Engine,
-    quorum::Ballot,
     task::{evaluate_and_sign, stored_task},
 };
 

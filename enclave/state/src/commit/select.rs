@@ -1,6 +1,6 @@
 //! Which window is next and how much of the queue it drains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use newton_types::events::EventPosition;
@@ -16,13 +16,57 @@ use crate::schedule::{Schedule, WindowEnd};
 use crate::store::{self, Tip};
 use crate::tables::{HEADERS, LEAVES, META, QUEUE, ROWS};
 
+/// Whose verdict counts on an entry that has none here.
+#[derive(Clone, Copy)]
+pub(crate) enum Verdicts<'a> {
+    /// Nobody's.
+    Own,
+    /// That of a commit with the right delta hash: it accepted what it wrote and rejected the rest of what it drained.
+    Of {
+        /// The commit.
+        sequence: u64,
+        /// What it wrote.
+        written: &'a BTreeSet<QueueKey>,
+        /// How far it drained.
+        until: QueueKey,
+    },
+}
+
+impl Verdicts<'_> {
+    fn on(self, entry: QueueKey, own: EntryState) -> EntryState {
+        match (own, self) {
+            (
+                EntryState::Pending | EntryState::Unavailable(_),
+                Self::Of {
+                    sequence,
+                    written,
+                    until,
+                },
+            ) => {
+                // Only an accepted entry stops a commit before its boundary, by not fitting.
+                if written.contains(&entry) || entry > until {
+                    EntryState::Accepted
+                } else {
+                    EntryState::Rejected {
+                        reason: format!(
+                            "drained by commit {sequence}, whose delta does not have it"
+                        ),
+                    }
+                }
+            }
+            (own, _) => own,
+        }
+    }
+}
+
 /// The next commit after `tip`. `committed_at`: where the chain confirmed it, if it did; a certificate that drops an
 /// entry counts for this commit if it came before. `rules`: the rules versions that the caller implements.
-pub(super) fn select(
+pub(crate) fn select(
     txn: &ReadTransaction,
     tip: Tip,
     committed_at: Option<EventPosition>,
     rules: &RangeInclusive<u32>,
+    verdicts: Verdicts<'_>,
 ) -> Result<Next, StateError> {
     let Some(finalized) = store::finalized(&txn.open_table(META)?)? else {
         return Ok(Next::Waiting(Waiting::NoBlock));
@@ -83,6 +127,7 @@ pub(super) fn select(
             &queue,
             &txn.open_table(LEAVES)?,
             &registry,
+            verdicts,
             committed_at,
             &end,
             &mut selection,
@@ -102,6 +147,7 @@ fn drain(
     queue: &impl ReadableTable<&'static [u8], &'static [u8]>,
     leaves: &impl ReadableTable<&'static [u8], &'static [u8]>,
     registry: &Registry<'_>,
+    verdicts: Verdicts<'_>,
     committed_at: Option<EventPosition>,
     end: &WindowEnd,
     selection: &mut Selection,
@@ -134,7 +180,7 @@ fn drain(
         } else if value_here == Some(entry.hash) {
             Outcome::AlreadyPresent
         } else {
-            match entry.state {
+            match verdicts.on(key, entry.state) {
                 EntryState::Accepted if used.saturating_add(length) > cap => {
                     selection.deferred_from = Some(key);
                     return Ok(None);

@@ -40,6 +40,23 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TreeReader for Reader<'_, T
     }
 }
 
+/// A tree without nodes.
+pub(super) struct Nothing;
+
+impl TreeReader for Nothing {
+    fn get_node_option(&self, _: &NodeKey) -> anyhow::Result<Option<Node>> {
+        Ok(None)
+    }
+
+    fn get_value_option(&self, _: u64, _: KeyHash) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
+        Ok(None)
+    }
+}
+
 pub(super) fn root_key(version: u64) -> NodeKey {
     NodeKey::new(version, std::iter::empty().collect::<NibblePath>())
 }

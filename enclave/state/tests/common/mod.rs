@@ -1,6 +1,7 @@
-//! A chain in memory, a database that survives its handle, and a model of the commits that shares no code with the crate.
+//! A chain in memory, a database that survives its handle, and peers.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod peer;
 pub mod steps;
 
 use std::sync::Arc;
@@ -24,6 +25,13 @@ pub struct Disk(Arc<InMemoryBackend>);
 impl Disk {
     pub fn new() -> Self {
         Self(Arc::new(InMemoryBackend::new()))
+    }
+
+    /// Every byte of the file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.0.len().unwrap() as usize];
+        self.0.read(0, &mut bytes).unwrap();
+        bytes
     }
 }
 
