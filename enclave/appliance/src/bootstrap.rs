@@ -14,10 +14,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use newton_api::client::ClientError;
 use newton_peers::{DeltaPage, DeltaPages, SnapshotPage, SnapshotPages};
-use newton_state::{SnapshotLeaf, StateError, Tip};
+use newton_state::{QueueEntry, SnapshotLeaf, StateError, Tip};
 use newton_types::{B256, Bytes, DeltaEntry, LeafKey, Namespace, abi, keccak256, rpc::ErrorName};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{engine::Engine, ingest, peers::Peer};
 
@@ -264,7 +264,23 @@ pub async fn artifact(
     hash: B256,
 ) -> Result<Vec<u8>> {
     let params = json!({ "chain_id": chain_id, "namespace": namespace as u8, "hash": hash });
-    let answer: Artifact = peer.ask("newt_getArtifact", params).await?;
+    bytes_of(peer, "newt_getArtifact", params, hash).await
+}
+
+/// Bytes of an entry that waits at a peer, checked against their hash.
+pub async fn entry_bytes(peer: &Peer, chain_id: u64, entry: &QueueEntry) -> Result<Vec<u8>> {
+    let params = json!({
+        "chain_id": chain_id,
+        "block_number": entry.key.block,
+        "tx_index": entry.key.tx,
+        "log_index": entry.key.log,
+        "item": entry.key.item,
+    });
+    bytes_of(peer, "newt_getEntryBytes", params, entry.hash).await
+}
+
+async fn bytes_of(peer: &Peer, method: &str, params: Value, hash: B256) -> Result<Vec<u8>> {
+    let answer: Artifact = peer.ask(method, params).await?;
     let got = keccak256(&answer.bytes);
     ensure!(
         got == hash,

@@ -200,8 +200,15 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
     if !namespace.is_public() {
         return None;
     }
+    let chain_id = engine.chain.chain_id;
     for peer in &engine.sources {
-        match bootstrap::artifact(peer, engine.chain.chain_id, namespace, entry.hash).await {
+        // From its queue, where it has just come to, or from its tree, if the same was committed before.
+        let queued = bootstrap::entry_bytes(peer, chain_id, entry).await;
+        let bytes = match queued {
+            Ok(bytes) => Ok(bytes),
+            Err(_) => bootstrap::artifact(peer, chain_id, namespace, entry.hash).await,
+        };
+        match bytes {
             Ok(bytes) => return Some(bytes),
             Err(e) => {
                 tracing::debug!(entry = %entry.key, reason = format!("{e:#}"), "not of a peer");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_sol_types::SolValue;
 use newton_api::RpcError;
 use newton_peers::DeltaRow;
-use newton_state::StateError;
+use newton_state::{EntryState, StateError};
 use newton_types::{self as types, B256, QueueKey, abi, rpc::ErrorName::*};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,6 +27,15 @@ const VOTE_RESULT: &[super::describe::Field] = &[
     ("digest", Hash, "EIP-712 digest"),
     ("signature", Bytes, "EIP-2537 form"),
     ("bls_public_key", Bytes, "EIP-2537 form"),
+];
+
+/// A queue entry's place.
+const ENTRY: &[super::describe::Param] = &[
+    CHAIN,
+    required("block_number", Integer, "the entry's block"),
+    required("tx_index", Integer, "its transaction"),
+    required("log_index", Integer, "its log in the block"),
+    required("item", Integer, "its artifact in the event"),
 ];
 
 /// The methods, described as those of `methods`.
@@ -60,16 +69,20 @@ pub(super) static METHODS: &[Method] = &[
         summary: "This enclave's signature for dropping a queue entry whose bytes it cannot get.",
         access: Access::Open,
         owner: Owner::No,
-        params: &[
-            CHAIN,
-            required("block_number", Integer, "the entry's block"),
-            required("tx_index", Integer, "its transaction"),
-            required("log_index", Integer, "its log in the block"),
-            required("item", Integer, "its artifact in the event"),
-        ],
+        params: ENTRY,
         result: VOTE_RESULT,
         errors: &[AwaitingSecret, Halted, NotAdmittedYet, NotFound, Abstained],
-        serve: serve!(|app, query: SkipQuery| skip_vote(&app, query).await),
+        serve: serve!(|app, query: EntryQuery| skip_vote(&app, query).await),
+    },
+    Method {
+        name: "newt_getEntryBytes",
+        summary: "The bytes of a queue entry that this enclave has accepted and no commit has drained yet.",
+        access: Access::Open,
+        owner: Owner::No,
+        params: ENTRY,
+        result: &[("bytes", Bytes, "what the entry's hash is of")],
+        errors: &[AwaitingSecret, Halted, NotFound],
+        serve: serve!(|app, query: EntryQuery| entry_bytes(&app, query).await),
     },
     Method {
         name: "newt_getSnapshot",
@@ -156,7 +169,7 @@ async fn admission_vote(app: &Arc<Appliance>, query: AdmissionVote) -> Result<Va
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SkipQuery {
+struct EntryQuery {
     chain_id: Option<u64>,
     block_number: u64,
     tx_index: u32,
@@ -164,20 +177,48 @@ struct SkipQuery {
     item: u32,
 }
 
-async fn skip_vote(app: &Arc<Appliance>, query: SkipQuery) -> Result<Value, RpcError> {
+impl EntryQuery {
+    const fn key(&self) -> QueueKey {
+        QueueKey {
+            block: self.block_number,
+            tx: self.tx_index,
+            log: self.log_index,
+            item: self.item,
+        }
+    }
+}
+
+async fn skip_vote(app: &Arc<Appliance>, query: EntryQuery) -> Result<Value, RpcError> {
     let engine = engine(&*running(app)?, query.chain_id)?;
-    let entry = QueueKey {
-        block: query.block_number,
-        tx: query.tx_index,
-        log: query.log_index,
-        item: query.item,
-    };
+    let entry = query.key();
     let app = app.clone();
     blocking(move || {
         let signed = engine
             .skip_vote(entry)
             .map_err(|e| RpcError::new(e.name(), e.to_string()))?;
         Ok(vote(&app, signed.digest, signed.signature.to_vec()))
+    })
+    .await
+}
+
+/// Before a commit has written them, `newt_getArtifact` has nothing to prove them in. By then a peer that could not get them must have them
+/// from somewhere: see `skip`.
+async fn entry_bytes(app: &Arc<Appliance>, query: EntryQuery) -> Result<Value, RpcError> {
+    let engine = engine(&*running(app)?, query.chain_id)?;
+    let key = query.key();
+    blocking(move || {
+        let entry = engine.state.entry(key).map_err(|e| state(&e))?;
+        let entry = entry
+            .filter(|entry| entry.namespace().is_public() && entry.state == EntryState::Accepted);
+        let bytes = match entry {
+            Some(entry) => engine.state.content(entry.hash).map_err(|e| state(&e))?,
+            None => None,
+        };
+        let bytes = bytes.ok_or_else(|| {
+            let what = format!("no public entry {key} waits here with its bytes");
+            RpcError::new(NotFound, what)
+        })?;
+        Ok(json!({ "bytes": types::Bytes::from(bytes) }))
     })
     .await
 }
