@@ -14,6 +14,8 @@ pub struct Faults {
     pub get_status: Option<u16>,
     /// `StatusCode` in the JSON of a 418.
     pub code: u32,
+    /// How many requests are answered rightly before the statuses apply.
+    pub after: u32,
     /// How many requests the statuses apply to; all if absent.
     pub times: Option<u32>,
     /// Flip a bit in the middle of every payload served.
@@ -30,6 +32,10 @@ impl Faults {
         } else {
             self.get_status
         }?;
+        if self.after > 0 {
+            self.after -= 1;
+            return None;
+        }
         match &mut self.times {
             Some(0) => return None,
             Some(times) => *times -= 1,

@@ -122,6 +122,23 @@ pub async fn lost_and_late(world: &World, _project: &Path) {
         at(enclave, sequence, root).await;
     }
 
+    da_store.set_faults(Faults {
+        after: 1,
+        ..nothing.clone()
+    });
+    let half = b"package half\n\nimport rego.v1\n\ndefault allow := false\n";
+    let hash = policy::register_rego(&world.chain, &world.da, half, "half.allow")
+        .await
+        .unwrap();
+    let (sequence, root) = next_commit(world, &first, sequence).await;
+    for enclave in [&first, &enclave_2] {
+        at(enclave, sequence, root).await;
+        wait_leaf(world, enclave, hash).await;
+    }
+    say(
+        "bytes that DA gave to one enclave and to no other were had from that one while they waited",
+    );
+
     da_store.set_faults(nothing);
     let voters = [&first, &enclave_2];
     let (third, enclave_3) = network::join(world, 2, &shares, &voters, PATIENCE)
