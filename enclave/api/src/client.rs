@@ -194,7 +194,11 @@ impl Client {
     }
 }
 
-fn read_answer(body: &[u8]) -> Result<Value, ClientError> {
+/// The result in the body of an answer.
+///
+/// # Errors
+/// [`ClientError::Malformed`] if it is no answer, [`ClientError::Rpc`] if it is an error of the table.
+pub fn read_answer(body: &[u8]) -> Result<Value, ClientError> {
     let malformed = |why: &str| ClientError::Malformed(why.to_owned());
     let mut answer: Value =
         serde_json::from_slice(body).map_err(|e| ClientError::Malformed(e.to_string()))?;

@@ -141,7 +141,7 @@ async fn deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
         let sequence = commit.sequenceNo;
         take_delta(engine, peer, &commit, waiting)
             .await
-            .with_context(|| format!("delta of commit {sequence}"))?;
+            .with_context(|| format!("commit {sequence} by its delta"))?;
     }
 }
 

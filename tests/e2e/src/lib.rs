@@ -8,6 +8,7 @@ pub mod chain;
 pub mod challenge;
 pub mod compile;
 pub mod enclave;
+pub mod hostile;
 pub mod leaves;
 pub mod load;
 pub mod network;

@@ -45,13 +45,7 @@ pub async fn join(
     patience: Duration,
 ) -> Result<(Member, Enclave)> {
     // A boot that does not see the master secret's commitment in the finalized chain would make another secret.
-    let head = world.chain.provider.get_block_number().await?;
-    for voter in voters {
-        wait_for(voter, patience, "what was done is final", |h| {
-            h["chains"][0]["finalized_block"].as_u64() >= Some(head)
-        })
-        .await?;
-    }
+    all_final(world, voters, patience).await?;
     let member = world.join(index).await?;
     recover(world, &member, shares, patience).await?;
     let enclave = connect_stage(world, &member, 2, patience).await?;
@@ -59,6 +53,18 @@ pub async fn join(
         .await
         .with_context(|| member.console_tail())?;
     Ok((member, enclave))
+}
+
+/// Waits until all that was done so far is final for these enclaves.
+pub async fn all_final(world: &World, enclaves: &[&Enclave], patience: Duration) -> Result<()> {
+    let head = world.chain.provider.get_block_number().await?;
+    for enclave in enclaves {
+        wait_for(enclave, patience, "what was done is final", |h| {
+            h["chains"][0]["finalized_block"].as_u64() >= Some(head)
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// The share holders give a boot the secret once it waits for them.

@@ -292,6 +292,14 @@ impl World {
     /// # Errors
     /// If there is no such operator, or its shim does not start.
     pub async fn join(&self, index: usize) -> Result<Member> {
+        self.join_asking(index, peers(&self.seats, index)).await
+    }
+
+    /// The same where the enclave's peers are those at `peers` (`host:port`).
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub async fn join_asking(&self, index: usize, peers: Vec<String>) -> Result<Member> {
         let owner = self
             .chain
             .accounts
@@ -310,7 +318,7 @@ impl World {
             operator: owner,
             gas_payer,
             listen: self.seats[index],
-            peers: peers(&self.seats, index),
+            peers,
             number: index as u64,
         };
         let api_key = random_key()?;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{operators, run_with};
+use common::{bootstrap, operators, run_with};
 
 #[test]
 fn three_operators_agree_without_a_coordinator() {
@@ -13,4 +13,9 @@ fn three_operators_agree_without_a_coordinator() {
 #[test]
 fn lost_bytes_old_page_files_and_late_enclaves() {
     run_with(3, operators::lost_and_late);
+}
+
+#[test]
+fn latecomers_reach_the_root_from_da_or_peers_and_past_lies() {
+    run_with(4, async |world, _| bootstrap::latecomers(world).await);
 }

@@ -41,6 +41,38 @@ fn seeds() {
         input.extend([change, 1, 3]);
         write("proofs", &format!("change-{change}"), &input);
     }
+    peers();
+}
+
+/// Honest answers, and one of each change to them.
+fn peers() {
+    write("snapshot", "honest", &newton_fuzz::honest_snapshot());
+    write("delta", "honest", &newton_fuzz::honest_deltas());
+    write("votes", "honest", &newton_fuzz::honest_votes());
+    for change in 0..9u8 {
+        write(
+            "snapshot",
+            &format!("change-{change}"),
+            &[3, 1, change, 1, 2],
+        );
+        write("delta", &format!("change-{change}"), &[1, change, 1, 2]);
+        let votes = [0, 0, 0, 7, 0, 0, 1, 1, 0, 7, 0, 0, 2, 2, 0, change, 5, 1];
+        write("votes", &format!("change-{change}"), &votes);
+    }
+    for sequence in 0..4u8 {
+        write("snapshot", &format!("commit-{sequence}"), &[sequence, 3]);
+    }
+    write("delta", "commit", &[2]);
+    // Another one's key, another one's signature, another digest, a stranger.
+    for (name, vote) in [
+        ("key", [0, 1, 0]),
+        ("digest", [0, 0, 1]),
+        ("claimed", [0, 0, 2]),
+        ("stranger", [3, 3, 0]),
+    ] {
+        let vote = [vote[0], vote[1], vote[2], 7, 0, 0];
+        write("votes", name, &vote);
+    }
 }
 
 fn certificates() {

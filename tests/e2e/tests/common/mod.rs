@@ -1,6 +1,7 @@
 //! What both backends go through.
 #![allow(dead_code)]
 
+pub mod bootstrap;
 pub mod components;
 pub mod load;
 pub mod operators;

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::say;
 
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Three operators: identical roots, one down, one hostile, one restarted and admitted again by the others.
 pub async fn three(world: &World, _project: &Path) {
@@ -196,7 +196,7 @@ pub async fn lost_and_late(world: &World, _project: &Path) {
 }
 
 /// Waits until an enclave serves a committed source, proved by the contract.
-async fn wait_leaf(world: &World, enclave: &Enclave, hash: B256) {
+pub async fn wait_leaf(world: &World, enclave: &Enclave, hash: B256) {
     let deadline = std::time::Instant::now() + PATIENCE;
     while let Err(e) = leaves::fetch(&world.chain, enclave, Namespace::PolicyRego, hash).await {
         assert!(std::time::Instant::now() < deadline, "{e:#}");
@@ -215,16 +215,25 @@ async fn signing(member: &Member, enclave: &Enclave) {
 /// Registers a template and waits until the chain has committed it; gives back sequence number and root.
 pub async fn commit(world: &World, enclave: &Enclave, name: &str) -> (u64, B256) {
     let before = chain_tip(world).await.0;
-    let source = format!("package {name}\n\nimport rego.v1\n\ndefault allow := false\n");
     let entrypoint = format!("{name}.allow");
-    policy::register_rego(&world.chain, &world.da, source.as_bytes(), &entrypoint)
-        .await
-        .unwrap();
+    policy::register_rego(
+        &world.chain,
+        &world.da,
+        source(name).as_bytes(),
+        &entrypoint,
+    )
+    .await
+    .unwrap();
     next_commit(world, enclave, before).await
 }
 
+/// What [`commit`] registers.
+pub fn source(name: &str) -> String {
+    format!("package {name}\n\nimport rego.v1\n\ndefault allow := false\n")
+}
+
 /// Waits for a commit after `before`.
-async fn next_commit(world: &World, enclave: &Enclave, before: u64) -> (u64, B256) {
+pub async fn next_commit(world: &World, enclave: &Enclave, before: u64) -> (u64, B256) {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let (sequence, root) = chain_tip(world).await;
