@@ -285,10 +285,11 @@ fn open_state(
         DiskOptions::default(),
     )
     .context("the host's page file")?;
-    // Half for pages as they lie on the disk, half for what the database made of them.
-    let cache = (app.local.local.page_cache_mib << 20) / 2;
+    // The database keeps the pages it uses; what the page store needs is room to read ahead.
+    let memory = app.local.local.page_cache_mib << 20;
+    let ahead = memory / 16;
     let options = Options {
-        page_cache_bytes: cache,
+        page_cache_bytes: ahead,
         ..Options::default()
     };
     let pages = PageStore::open(Arc::new(device), key, store_id(app, chain), options)
@@ -301,7 +302,7 @@ fn open_state(
     let fault = pages.clone();
     let _ = app.metrics.pages.set(pages.clone());
     let backend = RedbBackend::new(pages).context("reading the page file")?;
-    let opened = open_database(backend, cache)
+    let opened = open_database(backend, memory - ahead)
         .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
         .map(|state| state.implementing(RULES))
         .map_err(anyhow::Error::from);

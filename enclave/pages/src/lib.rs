@@ -1,7 +1,7 @@
 //! Encrypted, authenticated pages behind redb (design 2.6; the format is `docs/storage.md`).
 //!
 //! [`PageStore`] is a [`redb::StorageBackend`] over a [`BlockDevice`] that nobody trusts: the host's page file. Every page is
-//! sealed with XChaCha20-Poly1305 under a random nonce; nonce and tag of a page stand in its parent in a tree whose root
+//! sealed with AES-256-GCM under a key of its own; nonce and tag of a page stand in its parent in a tree whose root
 //! is in the superblock and, while the store runs, in memory. So a page that is altered, stale, swapped or missing is an
 //! error that names it, on every read.
 //!
@@ -39,4 +39,4 @@ pub const PAGE_BYTES: usize = 4096;
 pub const SLOT_BYTES: usize = PAGE_BYTES;
 
 /// Version of the file format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;

@@ -28,32 +28,40 @@ pub(crate) struct Medium {
 impl Medium {
     /// Reads and opens the pages that `entries` describe, in their order, in one round trip.
     pub(crate) fn read(&self, entries: &[(Place, Entry)]) -> Result<Vec<Page>, PageError> {
-        let mut ranges: Vec<SlotRange> = Vec::new();
-        for (_, entry) in entries {
-            match ranges.last_mut() {
-                Some(last) if last.end() == Some(entry.slot) => last.count += 1,
-                _ => ranges.push(SlotRange {
-                    first: entry.slot,
-                    count: 1,
-                }),
-            }
-        }
         let mut pages = vec![[0; PAGE_BYTES]; entries.len()];
+        self.read_into(entries, &mut pages)?;
+        Ok(pages)
+    }
+
+    /// The same into `pages`, one for every entry. After an error they hold nothing that may be looked at.
+    pub(crate) fn read_into(
+        &self,
+        entries: &[(Place, Entry)],
+        pages: &mut [Page],
+    ) -> Result<(), PageError> {
+        let (one, many);
+        let ranges: &[SlotRange] = if let [(_, entry)] = entries {
+            one = [range(entry)];
+            &one
+        } else {
+            many = ranges(entries);
+            &many
+        };
         self.counters.device_reads.fetch_add(1, Ordering::Relaxed);
         self.counters
             .slots_read
             .fetch_add(entries.len() as u64, Ordering::Relaxed);
-        match self.device.read_slots(&ranges, pages.as_flattened_mut()) {
+        match self.device.read_slots(ranges, pages.as_flattened_mut()) {
             Ok(()) => {}
             Err(DeviceError::OutOfRange) => return Err(self.cut_off(entries)?),
             Err(error) => return Err(error.into()),
         }
-        for ((place, entry), page) in entries.iter().zip(&mut pages) {
+        for ((place, entry), page) in entries.iter().zip(pages) {
             if !self.sealer.open(*place, &entry.seal, page) {
                 return Err(corrupt(*place, entry.slot));
             }
         }
-        Ok(pages)
+        Ok(())
     }
 
     /// Names the first of `entries` that lies beyond the device's end.
@@ -65,6 +73,25 @@ impl Medium {
                 corrupt(*place, entry.slot)
             }),
         )
+    }
+}
+
+/// The slots of `entries`, those that follow each other together.
+fn ranges(entries: &[(Place, Entry)]) -> Vec<SlotRange> {
+    let mut ranges: Vec<SlotRange> = Vec::new();
+    for (_, entry) in entries {
+        match ranges.last_mut() {
+            Some(last) if last.end() == Some(entry.slot) => last.count += 1,
+            _ => ranges.push(range(entry)),
+        }
+    }
+    ranges
+}
+
+fn range(entry: &Entry) -> SlotRange {
+    SlotRange {
+        first: entry.slot,
+        count: 1,
     }
 }
 

@@ -21,22 +21,24 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Takes a slot; sends what is there if it is much.
+    /// Takes a page for a slot; sends what is there before it if that is much. Returns the page where it lies now, to be
+    /// sealed there.
     pub(crate) fn push(
         &mut self,
         medium: &Medium,
         slot: u64,
-        sealed: &Page,
-    ) -> Result<(), PageError> {
+        page: &Page,
+    ) -> Result<&mut [u8], PageError> {
         if self.bytes.len() >= PIECE {
             self.send(medium)?;
         }
+        let start = self.bytes.len();
         if self.next != Some(slot) {
-            self.runs.push((slot, self.bytes.len()));
+            self.runs.push((slot, start));
         }
-        self.bytes.extend_from_slice(sealed);
+        self.bytes.extend_from_slice(page);
         self.next = Some(slot + 1);
-        Ok(())
+        Ok(&mut self.bytes[start..])
     }
 
     /// Sends everything; the device need not have put it on stable storage yet.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::AeadInOut;
-use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
 use hkdf::Hkdf;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -46,7 +45,8 @@ impl fmt::Display for StoreId {
 /// A page in memory.
 pub(crate) type Page = [u8; PAGE_BYTES];
 
-/// Length of a nonce: 192 random bits, so that no counter has to survive a host that rolls files back.
+/// Length of a nonce: 192 random bits, so that no counter has to survive a host that rolls files back. AES-GCM's own 96 are
+/// too few to be random; therefore these choose the key of the one page.
 pub(crate) const NONCE_BYTES: usize = 24;
 /// Length of a tag.
 pub(crate) const TAG_BYTES: usize = 16;
@@ -84,9 +84,10 @@ pub(crate) struct Seal {
     pub(crate) tag: [u8; TAG_BYTES],
 }
 
-/// Seals and opens the pages of one store.
+/// Seals and opens the pages of one store. The store's key is zeroized on drop.
 pub(crate) struct Sealer {
-    cipher: XChaCha20Poly1305,
+    /// HKDF keyed with the store's key, from which every page's key comes.
+    secret: Hkdf<Sha256>,
     key_id: [u8; KEY_ID_BYTES],
     store: [u8; 32],
 }
@@ -106,16 +107,18 @@ impl Sealer {
             };
         };
         let mut secret = Zeroizing::new([0; 32]);
-        expand(b"newton-pages-seal-v1", secret.as_mut_slice());
+        expand(b"newton-pages-seal-v2", secret.as_mut_slice());
         let mut key_id = [0; KEY_ID_BYTES];
-        expand(b"newton-pages-key-id-v1", &mut key_id);
+        expand(b"newton-pages-key-id-v2", &mut key_id);
         let mut hasher = Sha256::new();
-        hasher.update(b"newton-pages-store-v1");
+        hasher.update(b"newton-pages-store-v2");
         context.iter().for_each(|part| hasher.update(part));
         hasher.update(salt);
-        let cipher = XChaCha20Poly1305::new((&*secret).into());
+        let Ok(secret) = Hkdf::from_prk(secret.as_slice()) else {
+            unreachable!("HKDF takes a key as long as the hash")
+        };
         Self {
-            cipher,
+            secret,
             key_id,
             store: hasher.finalize().into(),
         }
@@ -144,29 +147,55 @@ impl Sealer {
     ) -> Result<Seal, PageError> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(PageError::Random)?;
-        let sealed =
-            self.cipher
-                .encrypt_inout_detached((&nonce).into(), associated_data, bytes.into());
-        // The cipher fails only on messages of 256 GiB.
-        let Ok(tag) = sealed else {
-            unreachable!("a page is short")
-        };
-        Ok(Seal {
-            nonce,
-            tag: tag.into(),
-        })
+        let tag = self.seal_under(nonce, associated_data, bytes);
+        Ok(Seal { nonce, tag })
     }
 
-    /// Decrypts what [`Sealer::seal_bytes`] made.
+    /// Decrypts what [`Sealer::seal_bytes`] made. What does not authenticate is of no use to the caller any more.
     pub(crate) fn open_bytes(&self, associated_data: &[u8], seal: &Seal, bytes: &mut [u8]) -> bool {
-        self.cipher
-            .decrypt_inout_detached(
-                (&seal.nonce).into(),
-                associated_data,
-                bytes.into(),
-                (&seal.tag).into(),
+        self.key_under(&seal.nonce)
+            .open_in_place_separate_tag(
+                only_nonce(),
+                Aad::from(associated_data),
+                seal.tag.into(),
+                bytes,
+                0..,
             )
             .is_ok()
+    }
+
+    fn seal_under(
+        &self,
+        nonce: [u8; NONCE_BYTES],
+        associated_data: &[u8],
+        bytes: &mut [u8],
+    ) -> [u8; TAG_BYTES] {
+        let sealed = self.key_under(&nonce).seal_in_place_separate_tag(
+            only_nonce(),
+            Aad::from(associated_data),
+            bytes,
+        );
+        // The cipher fails only on messages of 64 GiB.
+        let Ok(sealed) = sealed else {
+            unreachable!("a page is short")
+        };
+        let mut tag = [0; TAG_BYTES];
+        tag.copy_from_slice(sealed.as_ref());
+        tag
+    }
+
+    /// The key of what was sealed under `nonce`, and of nothing else.
+    fn key_under(&self, nonce: &[u8; NONCE_BYTES]) -> LessSafeKey {
+        let mut key = Zeroizing::new([0; 32]);
+        let info: [&[u8]; 2] = [b"newton-pages-slot-v2", nonce];
+        // 32 bytes are one block of HKDF and the length of the cipher's key.
+        let Ok(()) = self.secret.expand_multi_info(&info, key.as_mut_slice()) else {
+            unreachable!("HKDF output is short")
+        };
+        let Ok(key) = UnboundKey::new(&AES_256_GCM, key.as_slice()) else {
+            unreachable!("a key of 32 bytes")
+        };
+        LessSafeKey::new(key)
     }
 
     fn associated_data(&self, place: Place) -> [u8; 58] {
@@ -179,6 +208,11 @@ impl Sealer {
         data[26..].copy_from_slice(&self.store);
         data
     }
+}
+
+/// AES-GCM's nonce: every key seals once.
+fn only_nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
 }
 
 #[cfg(test)]
@@ -270,10 +304,28 @@ mod tests {
     fn derivation_is_fixed() {
         let sealer = sealer(1, 2, 3, 4);
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        assert_eq!(hex(&sealer.key_id()), "52c7c00ca7810accd4c7b0d3b5ad792d");
+        assert_eq!(hex(&sealer.key_id()), "7c50bad7cd05f8770fee23797f14c7c7");
         assert_eq!(
             hex(&sealer.store),
-            "f5452acc3020d56f303698c8f5f77a3452702d1edceccb0f1483f5a1c7eaa2c2"
+            "4938b7db0634dac696ac047a18fec3890759e39b0349645cc714fc160bcaecde"
         );
+    }
+
+    /// A sealed page by Python's `hmac` and `cryptography`: the cipher and its keys are part of the format.
+    #[test]
+    fn a_sealed_page_is_fixed() {
+        let sealer = sealer(1, 2, 3, 4);
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let plain: Page = std::array::from_fn(|i| (i % 251) as u8);
+        let mut page = plain;
+        let nonce = [5; NONCE_BYTES];
+        let tag = sealer.seal_under(nonce, &sealer.associated_data(PLACE), &mut page);
+        assert_eq!(hex(&tag), "6710b772b2b404572afd5adae40fe898");
+        assert_eq!(
+            hex(&Sha256::digest(page)),
+            "c30aa5f294693941fc9e81d1db207b05d1d36e912816fbd04d3a244cfeb469f5"
+        );
+        assert!(sealer.open(PLACE, &Seal { nonce, tag }, &mut page));
+        assert_eq!(page, plain);
     }
 }

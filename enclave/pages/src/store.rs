@@ -16,13 +16,13 @@ mod open;
 
 use core::Core;
 
-/// How much memory the store may take. redb has a cache of its own, set by the state crate.
+/// How much memory the store may take. redb has a cache of its own, set by the state crate, which should get most of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Bytes of written pages held back until a flush; above it they go to the host early (to free slots, where nothing
     /// refers to them yet).
     pub write_buffer_bytes: usize,
-    /// Bytes of pages kept for reading.
+    /// Bytes of pages kept that were read ahead, or read or written in part.
     pub page_cache_bytes: usize,
     /// Bytes of tag tree nodes kept. One node of 4 KiB covers 256 KiB of pages.
     pub node_cache_bytes: usize,
@@ -32,7 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             write_buffer_bytes: 16 << 20,
-            page_cache_bytes: 8 << 20,
+            page_cache_bytes: 1 << 20,
             node_cache_bytes: 8 << 20,
         }
     }

@@ -211,12 +211,11 @@ impl Tree {
         slot: u64,
     ) -> Result<(), PageError> {
         let generation = writer.generation;
-        let mut sealed = *page;
+        let sealed = writer.outbox.push(writer.medium, slot, page)?;
         let seal = writer
             .medium
             .sealer
-            .seal(self.place(level, index, generation), &mut sealed)?;
-        writer.outbox.push(writer.medium, slot, &sealed)?;
+            .seal(self.place(level, index, generation), sealed)?;
         self.set(
             writer.medium,
             writer.slots,

@@ -14,7 +14,7 @@ use newton_types::{B256, DeltaEntry, LeafKey, QueueKey, abi};
 use redb::{ReadTransaction, ReadableTable};
 
 use crate::blocks::{self, CommitRow};
-use crate::queue::{EntryState, Outcome, Settled, settle};
+use crate::queue::{EntryState, Outcome, settle};
 use crate::store::{self, Tip};
 use crate::tables::{ADOPTED, CHAIN_COMMITS, COMMITS, CONTENT, DELTAS, HEADERS, LEAVES, META};
 use crate::tree::{self, StagedVersion};
@@ -298,7 +298,10 @@ impl StateStore {
             let mut stale = txn.open_table(tree::STALE_NODES)?;
             tree::write(&mut nodes, &mut stale, &prepared.staged)?;
             let mut leaves = txn.open_table(LEAVES)?;
-            for entry in &selection.delta {
+            // By key: neighbours lie on one page of the database, which is then changed once. Writes of one leaf keep their order.
+            let mut delta: Vec<&DeltaEntry> = selection.delta.iter().collect();
+            delta.sort_by_key(|entry| entry.leaf_key);
+            for entry in delta {
                 leaves.insert(
                     entry.leaf_key.as_slice(),
                     Leaf::of(entry, sequence).encode().as_slice(),
@@ -306,13 +309,7 @@ impl StateStore {
             }
             delta::put(&mut txn.open_table(DELTAS)?, sequence, &selection.delta)?;
             let mut totals = store::totals(&meta)?;
-            for (key, length, outcome) in &selection.drained {
-                let settled = Settled {
-                    sequence,
-                    outcome: outcome.clone(),
-                };
-                settle(&txn, &mut totals, *key, *length, &settled)?;
-            }
+            settle(&txn, &mut totals, sequence, &selection.drained)?;
             let mut chain = txn.open_table(CHAIN_COMMITS)?;
             let at = CommitRow::read(&chain, sequence)?.and_then(|row| row.at);
             chain.remove(sequence)?;
@@ -343,6 +340,12 @@ pub(crate) fn prepare(
     let contents = txn.open_table(CONTENT)?;
     let mut leaves = BTreeMap::new();
     for entry in &selection.delta {
+        leaves.insert(LeafKey(entry.leaf_key), entry.value_hash);
+    }
+    // In the order of the table, so that every page is read once.
+    let mut delta: Vec<&DeltaEntry> = selection.delta.iter().collect();
+    delta.sort_by_key(|entry| entry.value_hash);
+    for entry in delta {
         // Accepted bytes enter in the verdict's transaction; a leaf without bytes must not be signed.
         if content::length(&contents, entry.value_hash)? != Some(entry.length.into()) {
             return Err(StateError::Content {
@@ -350,7 +353,6 @@ pub(crate) fn prepare(
                 reason: format!("accepted by entry {} and not stored", entry.key),
             });
         }
-        leaves.insert(LeafKey(entry.leaf_key), entry.value_hash);
     }
     let nodes = txn.open_table(tree::NODES)?;
     let parent = &selection.parent;

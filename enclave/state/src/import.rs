@@ -11,7 +11,7 @@ use redb::ReadableTable;
 
 use crate::blocks::CommitRow;
 use crate::commit::Leaf;
-use crate::queue::{Outcome, Settled, decode_entry, queue_key, settle};
+use crate::queue::{Outcome, decode_entry, queue_key, settle};
 use crate::registry::{Registry, Stored};
 use crate::retention::retained_from;
 use crate::store::{self, Tip};
@@ -201,10 +201,8 @@ impl StateStore {
                 boundary_block: commit.boundaryBlock,
             };
             let mut totals = store::totals(&meta)?;
-            for (key, length, outcome) in drained(&txn, &tip, &values)? {
-                let settled = Settled { sequence, outcome };
-                settle(&txn, &mut totals, key, length, &settled)?;
-            }
+            let drained = drained(&txn, &tip, &values)?;
+            settle(&txn, &mut totals, sequence, &drained)?;
             let mut commits = txn.open_table(COMMITS)?;
             for derived in 1..=sequence {
                 if let Some(row) = CommitRow::read(&chain, derived)? {

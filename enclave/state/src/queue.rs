@@ -5,7 +5,7 @@
 
 use newton_types::events::{Artifact, ChainEvent, RegistryEvent};
 use newton_types::{Address, B256, Bytes, LeafKey, Namespace, QueueKey, keccak256};
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, Table, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::registry::Registry;
@@ -227,17 +227,34 @@ impl StateStore {
     /// does not change, except that "unavailable" leaves it alone.
     pub fn record_verdicts(&self, verdicts: &[(QueueKey, Verdict<'_>)]) -> Result<(), StateError> {
         let txn = self.write()?;
-        for (key, verdict) in verdicts {
-            record(&txn, *key, verdict)?;
+        {
+            let mut tables = Tables {
+                queue: txn.open_table(QUEUE)?,
+                undecided: txn.open_table(UNDECIDED)?,
+                content: txn.open_table(CONTENT)?,
+                chunks: txn.open_table(CHUNKS)?,
+            };
+            for (key, verdict) in verdicts {
+                record(&mut tables, *key, verdict)?;
+            }
         }
         txn.commit()?;
         Ok(())
     }
 }
 
-fn record(txn: &WriteTransaction, key: QueueKey, verdict: &Verdict<'_>) -> Result<(), StateError> {
-    let mut queue = txn.open_table(QUEUE)?;
-    let mut entry = entry(&queue, key)?.ok_or(StateError::UnknownEntry(key))?;
+type BytesTable<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+/// What a verdict touches. Opening a table costs more than a row.
+struct Tables<'t> {
+    queue: BytesTable<'t>,
+    undecided: Table<'t, &'static [u8], ()>,
+    content: BytesTable<'t>,
+    chunks: BytesTable<'t>,
+}
+
+fn record(tables: &mut Tables<'_>, key: QueueKey, verdict: &Verdict<'_>) -> Result<(), StateError> {
+    let mut entry = entry(&tables.queue, key)?.ok_or(StateError::UnknownEntry(key))?;
     let state = match verdict {
         Verdict::Accepted { bytes } => {
             check_bytes(&entry, bytes)?;
@@ -269,17 +286,16 @@ fn record(txn: &WriteTransaction, key: QueueKey, verdict: &Verdict<'_>) -> Resul
         });
     }
     if let Verdict::Accepted { bytes } = verdict {
-        let mut content = txn.open_table(CONTENT)?;
-        let mut chunks = txn.open_table(CHUNKS)?;
-        content::put(&mut content, &mut chunks, entry.hash, bytes)?;
+        content::put(&mut tables.content, &mut tables.chunks, entry.hash, bytes)?;
     }
     if state.is_final() {
-        txn.open_table(UNDECIDED)?
-            .remove(key.to_bytes().as_slice())?;
+        tables.undecided.remove(key.to_bytes().as_slice())?;
     }
     entry.state = state;
     let bytes = encode("queue entry", &entry)?;
-    queue.insert(key.to_bytes().as_slice(), bytes.as_slice())?;
+    tables
+        .queue
+        .insert(key.to_bytes().as_slice(), bytes.as_slice())?;
     Ok(())
 }
 
@@ -355,22 +371,28 @@ pub(crate) fn enqueue(
     Ok(entries.len())
 }
 
-/// Takes a drained entry out and remembers what became of it.
+/// Takes drained entries out and remembers what became of them: key, declared length, outcome, in the order of their keys.
 pub(crate) fn settle(
     txn: &WriteTransaction,
     totals: &mut QueueTotals,
-    key: QueueKey,
-    length: u32,
-    settled: &Settled,
+    sequence: u64,
+    drained: &[(QueueKey, u32, Outcome)],
 ) -> Result<(), StateError> {
-    let bytes = key.to_bytes();
-    txn.open_table(QUEUE)?.remove(bytes.as_slice())?;
-    txn.open_table(UNDECIDED)?.remove(bytes.as_slice())?;
-    let value = encode("settled entry", settled)?;
-    txn.open_table(SETTLED)?
-        .insert(bytes.as_slice(), value.as_slice())?;
-    totals.entries = totals.entries.saturating_sub(1);
-    totals.bytes = totals.bytes.saturating_sub(u64::from(length));
+    let mut queue = txn.open_table(QUEUE)?;
+    let mut undecided = txn.open_table(UNDECIDED)?;
+    let mut settled = txn.open_table(SETTLED)?;
+    for (key, length, outcome) in drained {
+        let bytes = key.to_bytes();
+        queue.remove(bytes.as_slice())?;
+        undecided.remove(bytes.as_slice())?;
+        let row = Settled {
+            sequence,
+            outcome: outcome.clone(),
+        };
+        settled.insert(bytes.as_slice(), encode("settled entry", &row)?.as_slice())?;
+        totals.entries = totals.entries.saturating_sub(1);
+        totals.bytes = totals.bytes.saturating_sub(u64::from(*length));
+    }
     Ok(())
 }
 

@@ -15,8 +15,9 @@ mod vectors;
 use std::collections::BTreeMap;
 
 use alloy_primitives::Keccak256;
-use jmt::storage::{Node, NodeKey, TreeReader};
-use jmt::{JellyfishMerkleTree, KeyHash, SimpleHasher};
+use anyhow::Context as _;
+use jmt::storage::{Node, NodeKey, TreeReader, TreeUpdateBatch};
+use jmt::{JellyfishMerkleTree, KeyHash, RootHash, SimpleHasher};
 use newton_types::{B256, LeafKey, LeafProof};
 use redb::ReadableTable;
 
@@ -119,7 +120,7 @@ pub fn stage_genesis<T: ReadableTable<&'static [u8], &'static [u8]>>(
     if root(nodes, 0)?.is_some() {
         return Err(TreeError::VersionExists { version: 0 });
     }
-    stage_unchecked(nodes, 0, &BTreeMap::new())
+    stage_unchecked(&nodes::Nothing { version: 0 }, 0, &BTreeMap::new())
 }
 
 /// Computes a version that follows none, from all of its leaves: the one a snapshot begins with. The tree's form does not
@@ -137,17 +138,12 @@ pub fn stage_alone<T: ReadableTable<&'static [u8], &'static [u8]>>(
     {
         return Err(TreeError::VersionExists { version: parent });
     }
-    stage_unchecked(nodes, version, leaves)
+    stage_unchecked(&nodes::Nothing { version }, version, leaves)
 }
 
 /// Root of a tree with these leaves, whatever the version. Touches no table.
 pub fn root_of(leaves: &BTreeMap<LeafKey, B256>) -> Result<B256, TreeError> {
-    let tree = JellyfishMerkleTree::<_, TreeHasher>::new(&nodes::Nothing);
-    let values = leaves
-        .iter()
-        .map(|(key, value_hash)| (KeyHash(key.0.0), Some(value_hash.to_vec())));
-    let (root, _) = tree.put_value_set(values, 0).map_err(inner)?;
-    Ok(B256::from(root.0))
+    Ok(stage_unchecked(&nodes::Nothing { version: 0 }, 0, leaves)?.root())
 }
 
 /// Whether [`prune`] would remove anything.
@@ -179,7 +175,7 @@ pub fn stage<T: ReadableTable<&'static [u8], &'static [u8]>>(
     if root(nodes, version)?.is_some() {
         return Err(TreeError::VersionExists { version });
     }
-    stage_unchecked(nodes, version, leaves)
+    stage_unchecked(&nodes::Reader(nodes), version, leaves)
 }
 
 /// Writes a staged version. The caller commits the transaction together with what names this version as the newest.
@@ -250,17 +246,13 @@ pub fn prune(
     Ok(doomed.len())
 }
 
-fn stage_unchecked<T: ReadableTable<&'static [u8], &'static [u8]>>(
-    table: &T,
+fn stage_unchecked(
+    reader: &impl TreeReader,
     version: u64,
     leaves: &BTreeMap<LeafKey, B256>,
 ) -> Result<StagedVersion, TreeError> {
-    let reader = nodes::Reader(table);
-    let tree = JellyfishMerkleTree::<_, TreeHasher>::new(&reader);
-    let values = leaves
-        .iter()
-        .map(|(key, value_hash)| (KeyHash(key.0.0), Some(value_hash.to_vec())));
-    let (root, batch) = tree.put_value_set(values, version).map_err(inner)?;
+    let tree = JellyfishMerkleTree::<_, TreeHasher>::new(reader);
+    let (root, batch) = put(&tree, version, leaves).map_err(inner)?;
 
     let encode = |(key, node): (&NodeKey, &Node)| -> Result<_, TreeError> {
         let bytes = borsh::to_vec(node).map_err(|e| TreeError::Inner(e.to_string()))?;
@@ -290,6 +282,26 @@ fn stage_unchecked<T: ReadableTable<&'static [u8], &'static [u8]>>(
         nodes: new_nodes,
         stale,
     })
+}
+
+/// All leaves at once: every inner node is hashed once, whatever number of leaves lies under it, where one after the other would
+/// hash the whole path for each. The trees are the same (a test holds the two against each other).
+fn put<R: TreeReader>(
+    tree: &JellyfishMerkleTree<'_, R, TreeHasher>,
+    version: u64,
+    leaves: &BTreeMap<LeafKey, B256>,
+) -> anyhow::Result<(RootHash, TreeUpdateBatch)> {
+    if leaves.is_empty() {
+        // Which the other call does not take.
+        return tree.put_value_set(std::iter::empty(), version);
+    }
+    let values = leaves
+        .iter()
+        .map(|(key, value_hash)| (KeyHash(key.0.0), value_hash.to_vec()))
+        .collect();
+    let (roots, batch) = tree.batch_put_value_sets(vec![values], None, version)?;
+    let root = roots.first().context("a version has a root")?;
+    Ok((*root, batch))
 }
 
 fn inner(error: impl std::fmt::Display) -> TreeError {

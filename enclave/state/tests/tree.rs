@@ -1,7 +1,7 @@
 //! The tree against plain `jmt` over the value bytes themselves, and its refusals.
 #![allow(clippy::unwrap_used)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 
 use jmt::storage::{LeafNode, Node, NodeKey, TreeReader};
@@ -12,7 +12,7 @@ use newton_state::tree::{
 use newton_types::leaf::EMPTY_ROOT;
 use newton_types::{B256, LeafKey, keccak256};
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
 fn database() -> Database {
     Database::builder()
@@ -43,6 +43,7 @@ fn commit(
 #[derive(Default)]
 struct Plain {
     nodes: RefCell<HashMap<NodeKey, Node>>,
+    stale: Cell<usize>,
 }
 
 impl TreeReader for Plain {
@@ -71,7 +72,13 @@ impl Plain {
                 .iter()
                 .map(|(k, n)| (k.clone(), n.clone())),
         );
+        self.stale
+            .set(self.stale.get() + batch.stale_node_index_batch.len());
         B256::from(root.0)
+    }
+
+    fn nodes_and_stale(&self) -> (u64, u64) {
+        (self.nodes.borrow().len() as u64, self.stale.get() as u64)
     }
 }
 
@@ -98,6 +105,52 @@ fn roots_are_those_of_plain_jmt_over_the_bytes() {
         let ours = commit(&db, |nodes| stage(nodes, version - 1, parent, &hashes)).unwrap();
         assert_eq!(ours, plain.put(version, &values), "version {version}");
         parent = ours;
+    }
+}
+
+/// Many leaves at once, below common prefixes of every length, new ones and known ones: as if they had come one by one, in
+/// root, nodes written and nodes no longer needed.
+#[test]
+fn many_leaves_at_once_make_the_tree_that_one_by_one_makes() {
+    let (db, plain) = (database(), Plain::default());
+    let mut parent = commit(&db, |nodes| stage_genesis(nodes)).unwrap();
+    plain.put(0, &[]);
+    // `jmt` forgets that the root of the empty tree is needed no more; ours does not.
+    plain.stale.set(1);
+    let mut made = 0u64;
+    for version in 1..12u64 {
+        let values: BTreeMap<LeafKey, Vec<u8>> = (0..version * version * 7)
+            .map(|i| {
+                // A third are keys of earlier versions.
+                let number = if i % 3 == 0 { i } else { made + i };
+                let mut key = keccak256(number.to_be_bytes());
+                // A common prefix of up to 20 nibbles.
+                let depth = (number % 21) as usize;
+                key.0[..depth / 2].fill(0x44);
+                if depth % 2 == 1 {
+                    key.0[depth / 2] = 0x40 | key.0[depth / 2] & 0x0f;
+                }
+                (LeafKey(key), (version * 1_000 + i).to_be_bytes().to_vec())
+            })
+            .collect();
+        made += values.len() as u64;
+        let values: Vec<_> = values.into_iter().collect();
+        let hashes = values.iter().map(|(k, v)| (*k, keccak256(v))).collect();
+        parent = commit(&db, |nodes| stage(nodes, version - 1, parent, &hashes)).unwrap();
+        assert_eq!(parent, plain.put(version, &values), "version {version}");
+        let txn = db.begin_read().unwrap();
+        let nodes = txn.open_table(NODES).unwrap();
+        let stale = txn.open_table(STALE_NODES).unwrap();
+        assert_eq!(
+            (nodes.len().unwrap(), stale.len().unwrap()),
+            plain.nodes_and_stale(),
+            "version {version}"
+        );
+        for (key, value) in &values {
+            let (got, proof) = prove(&nodes, version, *key).unwrap();
+            assert_eq!(got, Some(keccak256(value)));
+            proof.verify(parent, *key, keccak256(value)).unwrap();
+        }
     }
 }
 

@@ -19,14 +19,18 @@ pub enum Subject {
     State,
 }
 
-/// Measures, and prints what `json` asks for.
+/// Measures, and prints what `json` asks for. `arguments` go to the program that does it.
 ///
 /// # Errors
 /// If the program does not build or fails.
-pub fn run(setup: &Setup, subject: Subject, json: bool) -> Result<()> {
+pub fn run(
+    setup: &Setup,
+    subject: Subject,
+    mut arguments: Vec<OsString>,
+    json: bool,
+) -> Result<()> {
     match subject {
         Subject::Evaluate => {
-            let mut arguments = Vec::new();
             match javascript(setup) {
                 Ok(path) => arguments.extend(["--large".into(), path.into()]),
                 // Without Node there is everything but this one.
@@ -37,7 +41,7 @@ pub fn run(setup: &Setup, subject: Subject, json: bool) -> Result<()> {
         Subject::State => {
             let folder = setup.project().path("target/bench");
             std::fs::create_dir_all(&folder).context("target/bench")?;
-            let arguments = vec!["--dir".into(), folder.into()];
+            arguments.extend(["--dir".into(), folder.into()]);
             program(setup, "newton-bench-state", arguments, json)
         }
     }

@@ -74,6 +74,12 @@ enum Task {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// For the program that measures, after `--`; its `--help` shows them
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+        /// Leave out what takes longest (`state` only)
+        #[arg(long)]
+        quick: bool,
     },
     /// Play a hostile host against the enclave's crates; exits with 1 if one run ended as none may
     Torture(torture::Torture),
@@ -165,7 +171,17 @@ fn run(task: Task) -> Result<ExitCode> {
             }
             report.require_all()?;
         }
-        Task::Bench { subject, json } => bench::run(&setup, subject, json)?,
+        Task::Bench {
+            subject,
+            json,
+            mut arguments,
+            quick,
+        } => {
+            if quick {
+                arguments.push("--quick".into());
+            }
+            bench::run(&setup, subject, arguments, json)?;
+        }
         Task::Torture(torture) => return torture::run(&setup, &torture),
         Task::Up { arguments } => {
             match e2e::become_program(setup.project(), "newton-up", &arguments)? {}

@@ -1,6 +1,6 @@
 //! redb over the page store against redb over a file: the same work, the same memory.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,10 +19,16 @@ const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("t");
 /// Entries of 300 bytes, some 25 MiB with redb's own pages.
 const ENTRIES: u64 = 60_000;
 const COMMITS: u64 = 40;
-const READS: u64 = 20_000;
+/// Reads of one turn, and turns of one round: short ones, so that a pause of the machine spoils few of them.
+const READS: u64 = 5_000;
+const READ_TURNS: usize = 20;
 const ROUNDS: usize = 5;
-/// Memory for caches, less than the data: redb's alone, or half of it the page store's (as the appliance does).
+/// Reads of a turn that begins with nothing of the files in the host's memory.
+const DISK_READS: u64 = 200;
+const DISK_TURNS: usize = 10;
+/// Memory for caches, less than the data: redb's alone, or one part of [`PAGES_SHARE`] the page store's, as in the appliance.
 const MEMORY: usize = 16 << 20;
+const PAGES_SHARE: usize = 16;
 
 /// Ratios of medians over rounds that take turns.
 #[derive(Debug, Serialize)]
@@ -31,8 +37,12 @@ pub struct Report {
     pub writes_ratio: f64,
     /// One large commit.
     pub load_ratio: f64,
-    /// Random reads.
+    /// Random reads. What plain redb misses is in the host's memory.
     pub reads_ratio: f64,
+    /// Random reads while the host's memory has nothing of the files.
+    pub disk_reads_ratio: f64,
+    /// Random reads, ours with twice the memory: plain redb has the host's beside its own.
+    pub reads_ratio_twice_the_memory: f64,
     /// Small commits through the disk protocol.
     pub relay_writes_ratio: f64,
     /// One large commit through the disk protocol.
@@ -55,11 +65,14 @@ struct Speeds {
     load: f64,
     commits: Vec<f64>,
     reads: Vec<f64>,
+    disk_reads: Vec<f64>,
 }
 
 struct Bench {
     db: Database,
     store: Option<PageStore>,
+    /// The same file, to have the host forget it.
+    file: File,
     speeds: Speeds,
     random: u64,
 }
@@ -75,17 +88,21 @@ pub fn measure(dir: &Path) -> Result<Report> {
     let plain = Builder::new()
         .set_cache_size(MEMORY)
         .create_with_backend(FileBackend::new(plain)?)?;
-    let over = |device: Arc<dyn BlockDevice>| -> Result<Bench> {
-        let store = open(device, MEMORY / 2)?;
+    let over = |device: Arc<dyn BlockDevice>, name: &str, memory: usize| -> Result<Bench> {
+        let ahead = memory / PAGES_SHARE;
+        let store = open(device, ahead)?;
         let db = Builder::new()
-            .set_cache_size(MEMORY / 2)
+            .set_cache_size(memory - ahead)
             .create_with_backend(RedbBackend::new(store.clone())?)?;
-        Ok(Bench::new(db, Some(store)))
+        Bench::new(db, Some(store), &file(name))
     };
-    let mut plain = Bench::new(plain, None);
-    let mut pages = over(Arc::new(FileDevice::open(&file("pages"))?))?;
-    let mut through = over(Arc::new(relay::connect(dir, &file("relay"))?))?;
-    let mut all = [&mut plain, &mut pages, &mut through];
+    let on_file = |name: &str| FileDevice::open(&file(name)).map(Arc::new);
+    let mut plain = Bench::new(plain, None, &file("plain"))?;
+    let mut pages = over(on_file("pages")?, "pages", MEMORY)?;
+    let mut twice = over(on_file("twice")?, "twice", 2 * MEMORY)?;
+    let device = Arc::new(relay::connect(dir, &file("relay"))?);
+    let mut through = over(device, "relay", MEMORY)?;
+    let mut all = [&mut plain, &mut pages, &mut through, &mut twice];
     for bench in &mut all {
         bench.load()?;
     }
@@ -94,18 +111,28 @@ pub fn measure(dir: &Path) -> Result<Report> {
         for bench in &mut all {
             bench.commits()?;
         }
-        for bench in &mut all {
-            bench.reads()?;
+        for _ in 0..READ_TURNS {
+            for bench in &mut all {
+                bench.reads(READS)?;
+            }
+        }
+        for _ in 0..DISK_TURNS {
+            for bench in &mut all {
+                bench.disk_reads()?;
+            }
         }
     }
     let after = all[1].written()?;
     let commits = (COMMITS * ROUNDS as u64) as f64;
     let commit_speed = |b: &Bench| median(b.speeds.commits.clone());
     let read_speed = |b: &Bench| median(b.speeds.reads.clone());
+    let disk_speed = |b: &Bench| median(b.speeds.disk_reads.clone());
     Ok(Report {
         writes_ratio: commit_speed(&pages) / commit_speed(&plain),
         load_ratio: pages.speeds.load / plain.speeds.load,
         reads_ratio: read_speed(&pages) / read_speed(&plain),
+        disk_reads_ratio: disk_speed(&pages) / disk_speed(&plain),
+        reads_ratio_twice_the_memory: read_speed(&twice) / read_speed(&plain),
         relay_writes_ratio: commit_speed(&through) / commit_speed(&plain),
         relay_load_ratio: through.speeds.load / plain.speeds.load,
         relay_reads_ratio: read_speed(&through) / read_speed(&plain),
@@ -131,13 +158,14 @@ pub fn open(device: Arc<dyn BlockDevice>, page_cache_bytes: usize) -> Result<Pag
 }
 
 impl Bench {
-    fn new(db: Database, store: Option<PageStore>) -> Self {
-        Self {
+    fn new(db: Database, store: Option<PageStore>, file: &Path) -> Result<Self> {
+        Ok(Self {
             db,
             store,
+            file: File::open(file)?,
             speeds: Speeds::default(),
             random: 1,
-        }
+        })
     }
 
     /// Generations and slots so far.
@@ -167,19 +195,33 @@ impl Bench {
         Ok(())
     }
 
-    fn reads(&mut self) -> Result<()> {
+    fn reads(&mut self, count: u64) -> Result<()> {
+        let speed = self.read(count)?;
+        self.speeds.reads.push(speed);
+        Ok(())
+    }
+
+    fn disk_reads(&mut self) -> Result<()> {
+        // Only what is on the disk already can be forgotten.
+        self.file.sync_all()?;
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)?;
+        let speed = self.read(DISK_READS)?;
+        self.speeds.disk_reads.push(speed);
+        Ok(())
+    }
+
+    /// Random reads a second.
+    fn read(&mut self, count: u64) -> Result<f64> {
         let read = self.db.begin_read()?;
         let table = read.open_table(TABLE)?;
         let begun = Instant::now();
         let mut bytes = 0;
-        for _ in 0..READS {
+        for _ in 0..count {
             let key = self.next();
             bytes += table.get(key)?.map_or(0, |value| value.value().len());
         }
-        anyhow::ensure!(bytes as u64 == READS * 300, "every entry is there");
-        let speed = READS as f64 / begun.elapsed().as_secs_f64();
-        self.speeds.reads.push(speed);
-        Ok(())
+        anyhow::ensure!(bytes as u64 == count * 300, "every entry is there");
+        Ok(count as f64 / begun.elapsed().as_secs_f64())
     }
 
     /// One transaction, made as the state makes them.

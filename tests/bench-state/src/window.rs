@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use newton_pages::RedbBackend;
 use newton_pages::testing::FileDevice;
+use newton_pages::{PageStore, RedbBackend};
 use newton_state::{ChainConfig, Next, StateStore, Verdict, open_database};
 use newton_types::events::{
     Artifact, Block, ChainEvent, ConsensusParameters, EventPosition, HeaderInfo, RegistryEvent,
@@ -21,13 +21,18 @@ const WINDOW: usize = 52_428_800;
 const SMALL: usize = 1_024;
 /// A quarter of a window; three fit below the cap beside the chunks' own bytes, and four exactly.
 const LARGE: usize = WINDOW / 4;
+/// What the tree is made of before a window of small ones.
+const TINY: usize = 64;
+const TINY_PER_WINDOW: usize = 100_000;
+/// Verdicts recorded together: as many as the appliance records in a round that nothing holds up.
+const VERDICTS: usize = 1_024;
 const CADENCE: u64 = 10;
 const CACHE: usize = 32 << 20;
 
 /// All windows.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// One after the other into one state, the few large ones last.
+    /// One after the other into one state, small artifacts, and at last few large ones.
     pub each: Vec<Window>,
     /// The longest commit in seconds; the goal is 5.
     pub longest_seconds: f64,
@@ -44,38 +49,56 @@ pub struct Window {
     pub artifacts: usize,
     /// Selection, root and commit.
     pub commit_seconds: f64,
+    /// Of it selection.
+    pub select_seconds: f64,
+    /// Of it the root.
+    pub prepare_seconds: f64,
+    /// Slots of 4 KiB that the commit read.
+    pub slots_read: u64,
+    /// Slots that it wrote.
+    pub slots_written: u64,
     /// Storing the bytes with their verdicts, which happens as they arrive, before the window ends.
     pub verdict_seconds: f64,
 }
 
 struct Chain {
+    store: PageStore,
     state: StateStore,
     head: HeaderInfo,
     made: u64,
     leaves: usize,
 }
 
-/// Plays so many windows of small artifacts and one of large ones.
-pub fn measure(dir: &Path, small: usize) -> Result<Report> {
+/// Plays a window of small artifacts into a tree of each of `sizes`, which rise, and one of large ones into the last.
+pub fn measure(dir: &Path, sizes: &[usize]) -> Result<Report> {
     let store = pages::open(Arc::new(FileDevice::open(&dir.join("windows"))?), CACHE)?;
-    let db = open_database(RedbBackend::new(store)?, CACHE)?;
-    let mut chain = Chain::new(StateStore::open(Arc::new(db), config())?)?;
+    let db = open_database(RedbBackend::new(store.clone())?, CACHE)?;
+    let mut chain = Chain::new(store, StateStore::open(Arc::new(db), config())?)?;
     let mut each = Vec::new();
-    for _ in 0..small {
+    for size in sizes {
+        while chain.leaves < *size {
+            let count = TINY_PER_WINDOW.min(size - chain.leaves);
+            chain.window(TINY, count)?;
+        }
         each.push(chain.window(SMALL, WINDOW / SMALL)?);
     }
-    let (first, last) = (each[0].commit_seconds, each[small - 1].commit_seconds);
+    let seconds: Vec<f64> = each.iter().map(|window| window.commit_seconds).collect();
+    let last_to_first = match seconds[..] {
+        [first, .., last] => last / first,
+        _ => 1.0,
+    };
     each.push(chain.window(LARGE, WINDOW / LARGE)?);
     Ok(Report {
         longest_seconds: each.iter().map(|w| w.commit_seconds).fold(0.0, f64::max),
-        last_to_first: last / first,
+        last_to_first,
         each,
     })
 }
 
 impl Chain {
-    fn new(state: StateStore) -> Result<Self> {
+    fn new(store: PageStore, state: StateStore) -> Result<Self> {
         let mut chain = Self {
+            store,
             state,
             head: HeaderInfo {
                 number: 0,
@@ -149,7 +172,7 @@ impl Chain {
             }));
         }
         let begun = Instant::now();
-        for (keys, contents) in keys.chunks(64).zip(contents.chunks(64)) {
+        for (keys, contents) in keys.chunks(VERDICTS).zip(contents.chunks(VERDICTS)) {
             let verdicts: Vec<_> = keys
                 .iter()
                 .zip(contents)
@@ -159,20 +182,28 @@ impl Chain {
         }
         let verdict_seconds = begun.elapsed().as_secs_f64();
         self.push(2 * CADENCE, vec![])?;
+        let before = self.store.stats()?;
         let begun = Instant::now();
         let Next::Ready(selection) = self.state.select()? else {
             bail!("the window is over and nothing is missing");
         };
+        let select_seconds = begun.elapsed().as_secs_f64();
         let prepared = self.state.prepare(*selection)?;
+        let prepare_seconds = begun.elapsed().as_secs_f64() - select_seconds;
         let commit = prepared.commit().clone();
         self.state.apply(&prepared, &commit)?;
         let commit_seconds = begun.elapsed().as_secs_f64();
+        let after = self.store.stats()?;
         let written = prepared.selection().delta.len();
         anyhow::ensure!(written == count, "{written} of {count} fitted");
         let window = Window {
             leaves_before: self.leaves,
             artifacts: count,
             commit_seconds,
+            select_seconds,
+            prepare_seconds,
+            slots_read: after.slots_read - before.slots_read,
+            slots_written: after.slots_written - before.slots_written,
             verdict_seconds,
         };
         self.leaves += count;

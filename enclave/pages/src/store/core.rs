@@ -5,10 +5,10 @@ use super::*;
 use crate::cache::Cache;
 use crate::medium::Medium;
 use crate::outbox::Outbox;
-use crate::seal::{Page, SALT_BYTES};
+use crate::seal::{Page, Place, SALT_BYTES};
 use crate::slots::Slots;
 use crate::superblock::Superblock;
-use crate::tree::{FANOUT_BITS, Tree, Writer};
+use crate::tree::{Entry, FANOUT_BITS, Tree, Writer};
 
 /// Pages read beyond those asked for, when reads follow each other.
 const READ_AHEAD: u64 = 15;
@@ -24,7 +24,9 @@ pub(crate) struct Core {
     map: Tree,
     slots: Slots,
     /// Written pages that are in no slot yet.
-    dirty: BTreeMap<u64, Box<Page>>,
+    dirty: BTreeMap<u64, Written>,
+    /// Pages read ahead, and those that were read or written in part. What redb has read or written whole it keeps itself; a
+    /// second copy here would be memory that its cache lacks.
     clean: Cache<u64, Arc<Page>>,
     outbox: Outbox,
     /// True if the coming generation differs from the published one.
@@ -34,6 +36,13 @@ pub(crate) struct Core {
     max_dirty: usize,
     /// The page after the last one read.
     next_read: u64,
+}
+
+/// A written page.
+struct Written {
+    page: Box<Page>,
+    /// True if some of it was written without the rest: likely to happen again, and then the rest is needed.
+    in_part: bool,
 }
 
 impl Core {
@@ -90,19 +99,30 @@ impl Core {
         if out.is_empty() {
             return Ok(());
         }
-        let (first, last) = (page_of(offset), page_of(offset + out.len() as u64 - 1));
+        let out_len = out.len() as u64;
+        let (first, last) = (page_of(offset), page_of(offset + out_len - 1));
         let ahead = if first == last && first == self.next_read {
             READ_AHEAD
         } else {
             0
         };
         self.next_read = last + 1;
+        if ahead == 0 && self.read_whole(offset, out)? {
+            return Ok(());
+        }
+        let whole = |page: u64| {
+            let start = page * PAGE_BYTES as u64;
+            start >= offset && start + PAGE_BYTES as u64 <= offset + out_len
+        };
         let mut missing = Vec::new();
         for page in first..=last {
-            if let Some(bytes) = self.dirty.get(&page) {
-                copy_out(page, bytes, offset, out);
+            if let Some(written) = self.dirty.get(&page) {
+                copy_out(page, &written.page, offset, out);
             } else if let Some(bytes) = self.clean.get(page) {
                 copy_out(page, &bytes, offset, out);
+                if whole(page) {
+                    self.clean.remove(page);
+                }
             } else {
                 missing.push(page);
             }
@@ -112,9 +132,47 @@ impl Core {
         }
         for (page, bytes) in self.fetch(&missing, ahead)? {
             copy_out(page, &bytes, offset, out);
-            self.clean.insert(page, bytes);
+            if !whole(page) {
+                self.clean.insert(page, bytes);
+            }
         }
         Ok(())
+    }
+
+    /// Reads whole pages that are all on the device only, without a copy between. False, and nothing done, if they are not.
+    fn read_whole(&mut self, offset: u64, out: &mut [u8]) -> Result<bool, PageError> {
+        let (pages, rest) = out.as_chunks_mut::<PAGE_BYTES>();
+        if !offset.is_multiple_of(PAGE_BYTES as u64) || !rest.is_empty() {
+            return Ok(false);
+        }
+        let first = page_of(offset);
+        if let [page] = pages {
+            let Some(place) = self.on_device(first)? else {
+                return Ok(false);
+            };
+            self.medium
+                .read_into(&[place], std::slice::from_mut(page))?;
+            return Ok(true);
+        }
+        let mut places = Vec::with_capacity(pages.len());
+        for page in first..first + pages.len() as u64 {
+            match self.on_device(page)? {
+                Some(place) => places.push(place),
+                None => return Ok(false),
+            }
+        }
+        self.medium.read_into(&places, pages)?;
+        Ok(true)
+    }
+
+    /// Where a page is that is on the device and not at hand, and what it must open under.
+    fn on_device(&mut self, page: u64) -> Result<Option<(Place, Entry)>, PageError> {
+        if self.dirty.contains_key(&page) || self.clean.contains(page) {
+            return Ok(None);
+        }
+        let entry = self.data.entry(&self.medium, 0, page)?;
+        let place = self.data.place(0, page, entry.generation);
+        Ok((!entry.is_null()).then_some((place, entry)))
     }
 
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), PageError> {
@@ -125,14 +183,22 @@ impl Core {
             let page = page_of(at);
             let start = (at % PAGE_BYTES as u64) as usize;
             let (piece, more) = rest.split_at(rest.len().min(PAGE_BYTES - start));
-            let mut held = match self.dirty.remove(&page) {
-                Some(held) => held,
-                None if piece.len() == PAGE_BYTES => Box::new([0; PAGE_BYTES]),
-                None => Box::new(*self.one(page)?),
-            };
-            held[start..start + piece.len()].copy_from_slice(piece);
-            self.clean.remove(page);
-            self.dirty.insert(page, held);
+            let in_part = piece.len() < PAGE_BYTES;
+            if in_part && !self.dirty.contains_key(&page) {
+                let page_before = Box::new(*self.one(page)?);
+                self.put_written(page, page_before, true);
+            }
+            match self.dirty.get_mut(&page) {
+                Some(written) => {
+                    written.page[start..start + piece.len()].copy_from_slice(piece);
+                    written.in_part |= in_part;
+                }
+                None => {
+                    let mut whole = Box::new([0; PAGE_BYTES]);
+                    whole.copy_from_slice(piece);
+                    self.put_written(page, whole, false);
+                }
+            }
             self.changed = true;
             at += piece.len() as u64;
             rest = more;
@@ -141,6 +207,11 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    fn put_written(&mut self, number: u64, page: Box<Page>, in_part: bool) {
+        self.clean.remove(number);
+        self.dirty.insert(number, Written { page, in_part });
     }
 
     pub(crate) fn set_len(&mut self, len: u64) -> Result<(), PageError> {
@@ -155,12 +226,11 @@ impl Core {
             if kept != 0 {
                 let last = page_of(len);
                 let mut page = match self.dirty.remove(&last) {
-                    Some(page) => page,
+                    Some(written) => written.page,
                     None => Box::new(*self.one(last)?),
                 };
                 page[kept..].fill(0);
-                self.clean.remove(last);
-                self.dirty.insert(last, page);
+                self.put_written(last, page, true);
             }
             self.dirty.split_off(&pages);
             self.clean.retain(|page| *page < pages);
@@ -230,16 +300,18 @@ impl Core {
             outbox: &mut self.outbox,
             generation: self.generation + 1,
         };
-        for (page, bytes) in &self.dirty {
-            self.data.put(&mut writer, *page, bytes)?;
+        for (number, written) in &self.dirty {
+            self.data.put(&mut writer, *number, &written.page)?;
         }
         Ok(())
     }
 
-    /// Written pages that are in their slots become pages read.
+    /// Written pages that are in their slots are forgotten, but for those of which parts were written.
     fn keep_dirty(&mut self) {
-        for (page, bytes) in std::mem::take(&mut self.dirty) {
-            self.clean.insert(page, Arc::from(bytes));
+        for (number, written) in std::mem::take(&mut self.dirty) {
+            if written.in_part {
+                self.clean.insert(number, Arc::from(written.page));
+            }
         }
     }
 

@@ -40,16 +40,19 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> TreeReader for Reader<'_, T
     }
 }
 
-/// A tree without nodes.
-pub(super) struct Nothing;
+/// An empty tree at the version before `version`, for the first one of a database.
+pub(super) struct Nothing {
+    pub version: u64,
+}
 
 impl TreeReader for Nothing {
-    fn get_node_option(&self, _: &NodeKey) -> anyhow::Result<Option<Node>> {
-        Ok(None)
+    fn get_node_option(&self, node_key: &NodeKey) -> anyhow::Result<Option<Node>> {
+        let parent = self.version.checked_sub(1).map(root_key);
+        Ok((parent.as_ref() == Some(node_key)).then_some(Node::Null))
     }
 
     fn get_value_option(&self, _: u64, _: KeyHash) -> anyhow::Result<Option<Vec<u8>>> {
-        Ok(None)
+        Ok(Some(Vec::new()))
     }
 
     fn get_rightmost_leaf(&self) -> anyhow::Result<Option<(NodeKey, LeafNode)>> {
