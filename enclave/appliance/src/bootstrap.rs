@@ -77,7 +77,7 @@ async fn within(limit: Duration, asking: impl Future<Output = Result<Tip>>) -> R
 /// What a peer gave was not taken: `newt_health` says why.
 fn refuse(engine: &Engine, peer: &Peer, e: &anyhow::Error) {
     let note = format!("{e:#}");
-    tracing::warn!(peer = %peer.address, note, "nothing taken from this peer");
+    tracing::warn!(peer = %peer.address, note, "this peer did not lead to the chain's newest commit");
     engine
         .peers
         .lock()
