@@ -204,7 +204,7 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
         match bootstrap::artifact(peer, engine.chain.chain_id, namespace, entry.hash).await {
             Ok(bytes) => return Some(bytes),
             Err(e) => {
-                tracing::debug!(entry = %entry.key, reason = format!("{e:#}"), "not of a peer");
+                tracing::debug!(entry = %entry.key, reason = crate::peers::said(&e), "not of a peer");
             }
         }
     }
