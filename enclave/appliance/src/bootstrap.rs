@@ -19,7 +19,11 @@ use newton_types::{B256, Bytes, DeltaEntry, LeafKey, Namespace, abi, keccak256, 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{engine::Engine, ingest, peers::Peer};
+use crate::{
+    engine::Engine,
+    ingest,
+    peers::{self, Peer},
+};
 
 /// Commits that are replayed rather than asked for.
 const FEW: u64 = 2;
@@ -76,8 +80,8 @@ async fn within(limit: Duration, asking: impl Future<Output = Result<Tip>>) -> R
 
 /// What a peer gave was not taken: `newt_health` says why.
 fn refuse(engine: &Engine, peer: &Peer, e: &anyhow::Error) {
-    let note = format!("{e:#}");
-    tracing::warn!(peer = %peer.address, note, "nothing taken from this peer");
+    let note = peers::said(e);
+    tracing::warn!(peer = %peer.address, note, "this peer did not lead to the chain's newest commit");
     engine
         .peers
         .lock()

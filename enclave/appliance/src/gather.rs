@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     engine::{Engine, latest_set},
-    peers::Peer,
+    peers::{self, Peer},
 };
 
 /// Longest pause after failures of a peer.
@@ -79,7 +79,7 @@ pub async fn gather(engine: Arc<Engine>, peer: Peer) {
             }
             Err(e) if is_early(&e) => (format!("{matter}: not yet"), pause),
             Err(e) => {
-                let note = format!("{matter}: {e:#}");
+                let note = format!("{matter}: {}", peers::said(&e));
                 tracing::warn!(peer = %peer.address, note, "no vote");
                 (note, (wait * 2).min(LONGEST_PAUSE))
             }

@@ -211,7 +211,7 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
         match bytes {
             Ok(bytes) => return Some(bytes),
             Err(e) => {
-                tracing::debug!(entry = %entry.key, reason = format!("{e:#}"), "not of a peer");
+                tracing::debug!(entry = %entry.key, reason = crate::peers::said(&e), "not of a peer");
             }
         }
     }

@@ -60,6 +60,16 @@ impl Peer {
     }
 }
 
+/// Why a peer was of no use, for a log line or `newt_health`. Errors quote what it answered, so this is cut to a bearable length.
+pub fn said(e: &anyhow::Error) -> String {
+    const LONGEST: usize = 600;
+    let text = format!("{e:#}");
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}\u{2026}", &text[..end]),
+        None => text,
+    }
+}
+
 /// Connections of the class `peer`.
 struct Through(Arc<dyn Dialer>);
 
@@ -73,5 +83,18 @@ impl Open for Through {
             let stream = self.0.dial(DialClass::Peer, host, port).await?;
             Ok(Box::new(stream) as Box<dyn newton_api::client::Stream>)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_answers_does_not_fill_the_log() {
+        let short = anyhow::anyhow!("no").context("why");
+        assert_eq!(said(&short), "why: no");
+        let long = said(&anyhow::anyhow!("é".repeat(1 << 20)));
+        assert_eq!(long.chars().count(), 601);
     }
 }
