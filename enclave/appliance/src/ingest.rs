@@ -2,20 +2,29 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use newton_artifacts::{ArtifactError, DaRef, check_reference, fetch_artifact};
 use newton_evaluate::{ArtifactKind, EvaluateError, worker::Verdict as Judged};
 use newton_keys::hpke::Envelope;
-use newton_state::{QueueEntry, Role, Verdict};
+use newton_state::{QueueEntry, Role, StateStore, Verdict};
 use newton_types::{B256, Namespace, QueueKey};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{bootstrap, engine::Engine, metrics::count, running::RULES};
 
-/// Entries looked at in one round, so that a round ends.
-const PER_ROUND: usize = 16;
+/// Entries that a round decides, and those it finds unavailable, so that a round ends.
+const DECIDED_PER_ROUND: usize = 1_024;
+const UNAVAILABLE_PER_ROUND: usize = 16;
+
+/// Verdicts are recorded together: a transaction costs two flushes of the disk however many verdicts it has. Never held back
+/// for longer than this, nor with more bytes.
+const HELD_FOR: Duration = Duration::from_millis(250);
+const HELD_BYTES: usize = 8 << 20;
 
 /// Workers that one entry may cost in a boot.
 const MAX_DEATHS: u32 = 3;
@@ -55,64 +64,139 @@ pub struct Round {
 /// Goes once over the undecided entries, from the front.
 pub async fn round(engine: &Arc<Engine>) -> Result<Round> {
     let mut outcome = Round::default();
+    let mut held = Held::default();
     let mut after: Option<QueueKey> = None;
-    for _ in 0..PER_ROUND {
+    while outcome.decided + held.verdicts.len() < DECIDED_PER_ROUND
+        && outcome.unavailable < UNAVAILABLE_PER_ROUND
+    {
         let state = engine.state.clone();
         let next = blocking(move || Ok(state.undecided(after, 1)?.pop())).await?;
         let Some(entry) = next else { break };
         after = Some(entry.key);
-        match verdict(engine, &entry).await {
+        let found = {
+            let mut judging = pin!(verdict(engine, &entry));
+            match held.until {
+                None => judging.await,
+                Some(until) => match timeout_at(until, judging.as_mut()).await {
+                    Ok(found) => found,
+                    // What is decided does not wait for a slow source.
+                    Err(_) => {
+                        outcome.decided += held.record(engine).await?;
+                        judging.await
+                    }
+                },
+            }
+        };
+        match found {
             Ok(found) => {
-                let rejected = found.as_ref().err().cloned();
-                let state = engine.state.clone();
-                let key = entry.key;
-                blocking(move || {
-                    let verdict = match &found {
-                        Ok(bytes) => Verdict::Accepted { bytes },
-                        Err(reason) => Verdict::Rejected {
-                            reason: reason.clone(),
-                        },
-                    };
-                    Ok(state.record_verdict(key, verdict)?)
-                })
-                .await?;
-                outcome.decided += 1;
-                if rejected.is_none() && entry.namespace() == Namespace::PolicyDataWasm {
-                    prewarm(engine, entry.hash);
-                }
-                match rejected {
-                    None => {
-                        tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted");
-                    }
-                    Some(reason) => {
-                        count(&engine.metrics().rejected_invalid);
-                        tracing::warn!(entry = %entry.key, reason, "rejected");
-                    }
+                held.push(entry, found);
+                if held.bytes >= HELD_BYTES {
+                    outcome.decided += held.record(engine).await?;
                 }
             }
             Err(abstain) => {
                 outcome.unavailable += 1;
-                count(&engine.metrics().unavailable);
-                if lost_a_worker(&abstain) && engine.quarantine().count(entry.key) {
-                    count(&engine.metrics().quarantined);
-                    tracing::error!(
-                        entry = %entry.key,
-                        deaths = MAX_DEATHS,
-                        "content that workers do not survive: left alone in this boot"
-                    );
-                }
-                let reason = format!("{abstain:#}");
-                tracing::warn!(entry = %entry.key, reason, "no verdict yet");
-                let state = engine.state.clone();
-                let (key, now) = (entry.key, engine.time_seconds());
-                blocking(move || {
-                    Ok(state.record_verdict(key, Verdict::Unavailable { reason, now })?)
-                })
-                .await?;
+                abstained(engine, entry.key, &abstain).await?;
             }
         }
     }
+    outcome.decided += held.record(engine).await?;
     Ok(outcome)
+}
+
+/// The bytes that hold, or the reason for which they do not.
+type Found = Result<Vec<u8>, String>;
+
+/// Verdicts that are not recorded yet. A crash loses them, and the next boot arrives at the same ones.
+#[derive(Default)]
+struct Held {
+    verdicts: Vec<(QueueEntry, Found)>,
+    bytes: usize,
+    /// When to record them at the latest.
+    until: Option<Instant>,
+}
+
+impl Held {
+    fn push(&mut self, entry: QueueEntry, found: Found) {
+        self.bytes += found.as_ref().map_or(0, Vec::len);
+        self.until.get_or_insert_with(|| Instant::now() + HELD_FOR);
+        self.verdicts.push((entry, found));
+    }
+
+    /// Records them all and returns how many that were.
+    async fn record(&mut self, engine: &Arc<Engine>) -> Result<usize> {
+        let Self { verdicts, .. } = std::mem::take(self);
+        let recorded = verdicts.len();
+        let state = engine.state.clone();
+        let verdicts = blocking(move || record(&state, verdicts)).await?;
+        for (entry, found) in verdicts {
+            match found {
+                Ok(_) => {
+                    tracing::info!(entry = %entry.key, leaf = %entry.leaf_key.0, "accepted");
+                    if entry.namespace() == Namespace::PolicyDataWasm {
+                        prewarm(engine, entry.hash);
+                    }
+                }
+                Err(reason) => {
+                    count(&engine.metrics().rejected_invalid);
+                    tracing::warn!(entry = %entry.key, reason, "rejected");
+                }
+            }
+        }
+        Ok(recorded)
+    }
+}
+
+/// Records verdicts in one transaction. If one of them does not go in (the entry was dropped meanwhile, say), the others do,
+/// each in its own.
+fn record(
+    state: &StateStore,
+    verdicts: Vec<(QueueEntry, Found)>,
+) -> Result<Vec<(QueueEntry, Found)>> {
+    let all: Vec<_> = verdicts
+        .iter()
+        .map(|(entry, found)| {
+            let verdict = match found {
+                Ok(bytes) => Verdict::Accepted { bytes },
+                Err(reason) => Verdict::Rejected {
+                    reason: reason.clone(),
+                },
+            };
+            (entry.key, verdict)
+        })
+        .collect();
+    if all.is_empty() {
+        return Ok(verdicts);
+    }
+    if let Err(error) = state.record_verdicts(&all) {
+        if error.is_fatal() || all.len() == 1 {
+            return Err(error.into());
+        }
+        let results: Vec<_> = all
+            .into_iter()
+            .map(|(key, verdict)| state.record_verdict(key, verdict))
+            .collect();
+        results.into_iter().collect::<Result<(), _>>()?;
+    }
+    Ok(verdicts)
+}
+
+/// Notes that an entry got no verdict.
+async fn abstained(engine: &Arc<Engine>, key: QueueKey, abstain: &anyhow::Error) -> Result<()> {
+    count(&engine.metrics().unavailable);
+    if lost_a_worker(abstain) && engine.quarantine().count(key) {
+        count(&engine.metrics().quarantined);
+        tracing::error!(
+            entry = %key,
+            deaths = MAX_DEATHS,
+            "content that workers do not survive: left alone in this boot"
+        );
+    }
+    let reason = format!("{abstain:#}");
+    tracing::warn!(entry = %key, reason, "no verdict yet");
+    let state = engine.state.clone();
+    let now = engine.time_seconds();
+    blocking(move || Ok(state.record_verdict(key, Verdict::Unavailable { reason, now })?)).await
 }
 
 fn lost_a_worker(abstain: &anyhow::Error) -> bool {
@@ -123,7 +207,7 @@ fn lost_a_worker(abstain: &anyhow::Error) -> bool {
 }
 
 /// The bytes, or the reason for which everyone rejects them; an error is an abstention.
-async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<u8>, String>> {
+async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Found> {
     // Not ours to judge. The commit of that window stops this enclave, see `StateError::Rules`.
     anyhow::ensure!(
         RULES.contains(&entry.context.rules_version),
@@ -279,6 +363,16 @@ pub async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use newton_pages::{Options, PageKey, PageStore, StoreId, testing::MemoryDevice};
+    use newton_state::{ChainConfig, EntryState, StateError, open_database};
+    use newton_types::events::{
+        Artifact, Block, ChainEvent, EventPosition, HeaderInfo, RegistryEvent,
+    };
+    use newton_types::{Address, Bytes, keccak256};
+    use zeroize::Zeroizing;
+
     use super::*;
 
     #[test]
@@ -295,6 +389,105 @@ mod tests {
         assert_eq!(last, [false, false, true]);
         assert_eq!(quarantine.deaths(bad), MAX_DEATHS);
         assert_eq!(quarantine.deaths(good), 0);
+    }
+
+    /// A state with four entries of public bytes in its queue, which are returned with it.
+    fn queued() -> (StateStore, Vec<(QueueEntry, Found)>) {
+        let id = StoreId {
+            operator: [1; 32],
+            config: [2; 32],
+        };
+        let key = PageKey::new(Zeroizing::new([7; 32]));
+        let device = Arc::new(MemoryDevice::default());
+        let pages = PageStore::open(device, &key, id, Options::default()).unwrap();
+        let db = open_database(pages, 1 << 20).unwrap();
+        let state = StateStore::open(
+            Arc::new(db),
+            ChainConfig {
+                chain_id: 31_337,
+                state_commit_registry: Address::ZERO,
+                first_block: 0,
+                deployment_block: 0,
+                deployment_block_hash: None,
+            },
+        )
+        .unwrap();
+        let contents: Vec<Vec<u8>> = (1..5u8).map(|n| vec![n; usize::from(n) * 100]).collect();
+        let mut events = vec![RegistryEvent::RulesVersionScheduled {
+            rules_version: 1,
+            active_from: 0,
+        }];
+        events.extend(
+            contents
+                .iter()
+                .map(|bytes| RegistryEvent::ArtifactSupplied {
+                    namespace: Namespace::PolicyRego,
+                    artifact: Artifact {
+                        hash: keccak256(bytes),
+                        length: bytes.len() as u32,
+                    },
+                    supplier: Address::ZERO,
+                    da_ref: Bytes::from_static(b"ref"),
+                }),
+        );
+        let header = HeaderInfo {
+            number: 0,
+            hash: B256::repeat_byte(1),
+            parent_hash: B256::ZERO,
+            timestamp: 1_000,
+        };
+        let events = (0..)
+            .zip(events)
+            .map(|(i, event)| ChainEvent {
+                position: EventPosition {
+                    block: 0,
+                    tx: i,
+                    log: i,
+                },
+                event,
+            })
+            .collect();
+        state.apply_finalized(&[Block { header, events }]).unwrap();
+        let entries = state.undecided(None, 10).unwrap();
+        let found = contents.into_iter().map(Ok);
+        (state, entries.into_iter().zip(found).collect())
+    }
+
+    #[test]
+    fn verdicts_held_back_go_in_together() {
+        let (state, mut verdicts) = queued();
+        verdicts[2].1 = Err("not rego".to_owned());
+        let recorded = record(&state, verdicts).unwrap();
+        assert!(state.undecided(None, 10).unwrap().is_empty());
+        for (entry, found) in recorded {
+            let state_of = state.entry(entry.key).unwrap().unwrap().state;
+            let expected = match &found {
+                Ok(_) => EntryState::Accepted,
+                Err(reason) => EntryState::Rejected {
+                    reason: reason.clone(),
+                },
+            };
+            assert_eq!(state_of, expected);
+            assert_eq!(state.content(entry.hash).unwrap(), found.ok());
+        }
+    }
+
+    #[test]
+    fn a_verdict_that_does_not_go_in_holds_up_no_other() {
+        let (state, mut verdicts) = queued();
+        // As if a commit had drained it while it was judged.
+        let gone = QueueKey {
+            block: 7,
+            ..verdicts[1].0.key
+        };
+        let kept = std::mem::replace(&mut verdicts[1].0.key, gone);
+        let error = record(&state, verdicts).err().unwrap();
+        assert!(
+            matches!(error.downcast_ref(), Some(StateError::UnknownEntry(key)) if *key == gone),
+            "{error:#}"
+        );
+        let left: Vec<_> = state.undecided(None, 10).unwrap();
+        assert_eq!(left.iter().map(|e| e.key).collect::<Vec<_>>(), [kept]);
     }
 
     #[test]
