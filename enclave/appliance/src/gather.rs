@@ -3,20 +3,26 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use alloy_sol_types::SolValue;
-use anyhow::{Result, bail};
 use newton_api::client::ClientError;
-use newton_types::{B256, Bytes, QueueKey, abi, keccak256, rpc::Disposition};
+use newton_state::registry::OperatorSetRow;
+use newton_types::{
+    Address, B256, Bytes, QueueKey, abi, keccak256,
+    rpc::{Disposition, ErrorName},
+    signing::{self, Scope},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     engine::{Engine, latest_set},
+    metrics::count,
     peers::Peer,
+    quorum::{Ballot, VoteError},
 };
 
 /// Longest pause after failures of a peer.
@@ -88,14 +94,15 @@ pub async fn gather(engine: Arc<Engine>, peer: Peer) {
             continue;
         }
         let outcome = ask(&engine, &peer, matter, digest).await;
+        engine.metrics().votes.count(&outcome);
         let (note, next) = match outcome {
-            Ok(()) => {
+            Ok(operator) => {
                 heard = Some(digest);
-                (format!("{matter}: has voted"), pause)
+                (format!("{matter}: vote of operator {operator}"), pause)
             }
-            Err(e) if is_early(&e) => (format!("{matter}: not yet"), pause),
+            Err(NoVote::Early) => (format!("{matter}: not yet"), pause),
             Err(e) => {
-                let note = format!("{matter}: {e:#}");
+                let note = format!("{matter}: {e}");
                 tracing::warn!(peer = %peer.address, note, "no vote");
                 (note, (wait * 2).min(LONGEST_PAUSE))
             }
@@ -109,6 +116,37 @@ pub async fn gather(engine: Arc<Engine>, peer: Peer) {
     }
 }
 
+/// Why a peer's answer is no vote that counts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoVote {
+    /// It is behind, or waits for something itself.
+    #[error("not yet")]
+    Early,
+    /// A member's signature over another commit with this number: evidence for a challenge (design 3.4), if ours is right.
+    #[error(
+        "operator {operator} has signed another commit, root {root}, ours is digest {ours}; digest {digest}, signature {signature}"
+    )]
+    Other {
+        /// Whose key it is.
+        operator: Address,
+        /// Root that it signed.
+        root: B256,
+        /// Digest that it signed.
+        digest: B256,
+        /// Over that digest, EIP-2537 form.
+        signature: Bytes,
+        /// Digest of this boot's commit.
+        ours: B256,
+    },
+    /// No member has signed what the peer says.
+    #[error("the answer does not hold: {0}")]
+    Invalid(String),
+    /// No answer, or a refusal.
+    #[error("{0}")]
+    Silent(String),
+}
+
 impl Engine {
     /// What this boot has voted for and the chain has not confirmed.
     fn voted(&self) -> Option<(Matter, B256)> {
@@ -117,37 +155,86 @@ impl Engine {
             .map(|(matter, ballot)| (*matter, ballot.digest()))
     }
 
-    /// Counts a peer's vote, if the matter is still open.
-    fn hear(&self, digest: B256, key: &[u8], signature: &[u8]) -> Result<()> {
-        let Some(set) = latest_set(&self.state.snapshot(None)?)? else {
-            bail!("no operator set");
-        };
+    /// Counts a peer's vote, if the matter is still open; says whose it is.
+    fn hear(&self, digest: B256, key: &[u8], signature: &[u8]) -> Result<Address, NoVote> {
+        let set = self.newest_set()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, ballot)) = &mut *open
-            && ballot.digest() == digest
-        {
-            ballot.add(&set, keccak256(key), signature)?;
+        match &mut *open {
+            Some((_, ballot)) if ballot.digest() == digest => {
+                ballot.add(&set, keccak256(key), signature)
+            }
+            // It has landed meanwhile. What the vote is worth is found out all the same.
+            _ => Ballot::new(digest).add(&set, keccak256(key), signature),
         }
-        Ok(())
+        .map_err(NoVote::invalid)
+    }
+
+    /// Whether a member has signed another commit of this number, or the peer only says so.
+    fn other(&self, sequence: u64, vote: &CommitVote, ours: B256) -> NoVote {
+        let commit = match abi::StateCommit::abi_decode(&vote.commit) {
+            Ok(commit) if commit.sequenceNo == sequence => commit,
+            Ok(commit) => {
+                return NoVote::Invalid(format!(
+                    "commit {}, asked for {sequence}",
+                    commit.sequenceNo
+                ));
+            }
+            Err(e) => return NoVote::Invalid(format!("no commit: {e}")),
+        };
+        let scope = Scope {
+            chain_id: self.chain.chain_id,
+            contract: self.chain.contracts.state_commit_registry,
+        };
+        let digest = signing::state_commit_digest(scope, &commit);
+        let signed = self.newest_set().and_then(|set| {
+            Ballot::new(digest)
+                .add(&set, keccak256(&vote.bls_public_key), &vote.signature)
+                .map_err(NoVote::invalid)
+        });
+        match signed {
+            Ok(operator) => NoVote::Other {
+                operator,
+                root: commit.newStateRoot,
+                digest,
+                signature: vote.signature.clone(),
+                ours,
+            },
+            Err(e) => e,
+        }
+    }
+
+    fn newest_set(&self) -> Result<OperatorSetRow, NoVote> {
+        let set = self.state.snapshot(None).and_then(|s| latest_set(&s));
+        match set {
+            Ok(Some(set)) => Ok(set),
+            // Our own state, not the peer's fault: asked again.
+            Ok(None) => Err(NoVote::Early),
+            Err(e) => Err(NoVote::Silent(format!("own state: {e}"))),
+        }
     }
 }
 
-async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) -> Result<()> {
+async fn ask(
+    engine: &Arc<Engine>,
+    peer: &Peer,
+    matter: Matter,
+    digest: B256,
+) -> Result<Address, NoVote> {
     let chain_id = engine.chain.chain_id;
-    let vote: StatementVote = match matter {
+    let engine = engine.clone();
+    let judged = match matter {
         Matter::Commit(sequence) => {
             let params = json!({ "chain_id": chain_id, "sequence_no": sequence });
-            let vote: CommitVote = peer.ask("newt_getCommitVote", params).await?;
-            if vote.digest != digest {
-                // Not evidence yet, since a digest is only what the peer says; the signature over ours is what counts.
-                let root = abi::StateCommit::abi_decode(&vote.commit).map(|c| c.newStateRoot);
-                bail!("the peer votes for another commit, root {root:?}");
-            }
-            StatementVote {
-                digest,
-                signature: vote.signature,
-                bls_public_key: vote.bls_public_key,
-            }
+            let vote: CommitVote = peer
+                .ask("newt_getCommitVote", params)
+                .await
+                .map_err(|e| NoVote::of(&e))?;
+            tokio::task::spawn_blocking(move || {
+                if vote.digest != digest {
+                    return Err(engine.other(sequence, &vote, digest));
+                }
+                engine.hear(digest, &vote.bls_public_key, &vote.signature)
+            })
         }
         Matter::Skip(entry) => {
             let params = json!({
@@ -157,26 +244,71 @@ async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) ->
                 "log_index": entry.log,
                 "item": entry.item,
             });
-            let vote: StatementVote = peer.ask("newt_getSkipVote", params).await?;
+            let vote: StatementVote = peer
+                .ask("newt_getSkipVote", params)
+                .await
+                .map_err(|e| NoVote::of(&e))?;
             if vote.digest != digest {
-                bail!("the peer votes on another digest, {}", vote.digest);
+                let note = format!("a vote on another digest, {}", vote.digest);
+                return Err(NoVote::Invalid(note));
             }
-            vote
+            tokio::task::spawn_blocking(move || {
+                engine.hear(digest, &vote.bls_public_key, &vote.signature)
+            })
         }
     };
-    let engine = engine.clone();
-    tokio::task::spawn_blocking(move || engine.hear(digest, &vote.bls_public_key, &vote.signature))
-        .await?
+    judged
+        .await
+        .unwrap_or_else(|e| Err(NoVote::Silent(format!("a worker thread ended: {e}"))))
 }
 
-/// A peer that is behind, or waits for something itself.
-fn is_early(e: &anyhow::Error) -> bool {
-    e.chain().any(|cause| {
-        matches!(
-            cause.downcast_ref::<ClientError>(),
-            Some(ClientError::Rpc(rpc))
-                if rpc.name == newton_types::rpc::ErrorName::NotFound
-                    || rpc.name.disposition() == Disposition::Retryable
-        )
-    })
+impl NoVote {
+    fn invalid(e: VoteError) -> Self {
+        Self::Invalid(e.to_string())
+    }
+
+    /// What a failed question means. Whatever the peer sent is in it as an excerpt at most.
+    fn of(e: &anyhow::Error) -> Self {
+        for cause in e.chain() {
+            match cause.downcast_ref::<ClientError>() {
+                Some(ClientError::Rpc(rpc))
+                    if rpc.name == ErrorName::NotFound
+                        || rpc.name.disposition() == Disposition::Retryable =>
+                {
+                    return Self::Early;
+                }
+                Some(ClientError::Malformed(_)) => return Self::Invalid(format!("{e:#}")),
+                _ => {}
+            }
+            if cause.is::<serde_json::Error>() {
+                return Self::Invalid(format!("{e:#}"));
+            }
+        }
+        Self::Silent(format!("{e:#}"))
+    }
+}
+
+/// What peers' answers were worth, for operators.
+#[derive(Default)]
+pub struct VoteCounts {
+    /// Votes.
+    pub counted: AtomicU64,
+    /// Members' signatures over another commit.
+    pub other: AtomicU64,
+    /// Answers that do not hold.
+    pub invalid: AtomicU64,
+    /// No answer, or a refusal.
+    pub silent: AtomicU64,
+}
+
+impl VoteCounts {
+    fn count(&self, outcome: &Result<Address, NoVote>) {
+        count(match outcome {
+            Ok(_) => &self.counted,
+            Err(NoVote::Early) => return,
+            Err(NoVote::Other { .. }) => &self.other,
+            Err(NoVote::Invalid(_)) => &self.invalid,
+            Err(NoVote::Silent(_)) => &self.silent,
+        });
+    }
 }
