@@ -6,7 +6,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +21,10 @@ use crate::{engine::Engine, ingest, peers::Peer};
 const FEW: u64 = 2;
 /// How long a peer's commit may take to become final here.
 const FINALITY: Duration = Duration::from_secs(120);
+/// What a peer may take in all: this, and [`STEP`] for every page of leaves and every artifact that it has given. One that is
+/// just slow enough to be waited for, again and again, would keep this enclave from ever starting.
+const GRACE: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_secs(5);
 /// Leaves that a snapshot may have, so that a peer cannot fill this enclave's memory.
 const MAX_LEAVES: usize = 4_000_000;
 
@@ -78,7 +82,11 @@ async fn behind(engine: &Arc<Engine>) -> Result<u64> {
 }
 
 async fn from_peer(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
-    let (sequence, leaves) = leaves(engine, peer).await?;
+    let mut pace = Pace::default();
+    let (sequence, leaves) = leaves(engine, peer, &mut pace).await?;
+    // Until the commit is final here it is not the peer that takes its time.
+    final_here(engine, sequence).await?;
+    let mut pace = Pace::default();
     for leaf in &leaves {
         let (state, hash) = (engine.state.clone(), leaf.value_hash);
         if ingest::blocking(move || Ok(state.content(hash)?))
@@ -88,6 +96,7 @@ async fn from_peer(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
             continue;
         }
         let bytes = bytes(engine, peer, *leaf).await?;
+        pace.step()?;
         let state = engine.state.clone();
         ingest::blocking(move || Ok(state.import_content(hash, &bytes)?)).await?;
     }
@@ -95,8 +104,46 @@ async fn from_peer(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
     ingest::blocking(move || Ok(state.import(sequence, &leaves)?)).await
 }
 
-/// All leaves of the peer's newest commit, once that commit is final here.
-async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotLeaf>)> {
+/// How long a peer has taken for what it has given.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    steps: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            steps: 0,
+        }
+    }
+}
+
+impl Pace {
+    /// One more page or artifact.
+    fn step(&mut self) -> Result<()> {
+        self.steps = self.steps.saturating_add(1);
+        self.check(self.since.elapsed())
+    }
+
+    fn check(&self, taken: Duration) -> Result<()> {
+        let limit = GRACE.saturating_add(STEP.saturating_mul(self.steps));
+        ensure!(
+            taken <= limit,
+            "too slow: {taken:?} for {} pages and artifacts, {limit:?} are allowed",
+            self.steps
+        );
+        Ok(())
+    }
+}
+
+/// All leaves of the peer's newest commit.
+async fn leaves(
+    engine: &Arc<Engine>,
+    peer: &Peer,
+    pace: &mut Pace,
+) -> Result<(u64, Vec<SnapshotLeaf>)> {
     let mut all: Vec<SnapshotLeaf> = Vec::new();
     let mut sequence = None;
     loop {
@@ -124,8 +171,13 @@ async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotL
                 }),
         );
         ensure!(all.len() <= MAX_LEAVES, "more than {MAX_LEAVES} leaves");
+        pace.step()?;
     }
-    let sequence = sequence.context("no page")?;
+    Ok((sequence.context("no page")?, all))
+}
+
+/// Waits until the chain's commit `sequence` is final here.
+async fn final_here(engine: &Arc<Engine>, sequence: u64) -> Result<()> {
     let state = engine.state.clone();
     let wait = async {
         loop {
@@ -139,8 +191,7 @@ async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotL
     };
     tokio::time::timeout(FINALITY, wait)
         .await
-        .with_context(|| format!("commit {sequence} is not final here"))??;
-    Ok((sequence, all))
+        .with_context(|| format!("commit {sequence} is not final here"))?
 }
 
 /// A leaf's bytes: public ones from the peer, envelopes from DA by the reference that the chain has.
@@ -185,4 +236,33 @@ pub async fn artifact(
         peer.address
     );
     Ok(answer.bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_peer_has_time_for_what_it_gives_and_no_more() {
+        let pace = |steps| Pace {
+            steps,
+            ..Pace::default()
+        };
+        assert!(pace(0).check(GRACE).is_ok());
+        assert!(pace(10).check(GRACE + 10 * STEP).is_ok());
+        for steps in [0, 1, 1_000] {
+            let over = GRACE + STEP * steps + Duration::from_millis(1);
+            let error = pace(steps).check(over).unwrap_err().to_string();
+            assert!(error.contains(&format!("for {steps} pages")), "{error}");
+        }
+        // A peer that gives one leaf a page, each just in time, is left long before it has given what a snapshot may have.
+        let mut pace = Pace::default();
+        let each = Duration::from_secs(19);
+        let given = (1..=100u32).find(|n| {
+            pace.steps = *n;
+            pace.check(each * *n).is_err()
+        });
+        assert_eq!(given, Some(5));
+    }
 }
