@@ -12,7 +12,7 @@ use newton_keys::hpke::Envelope;
 use newton_state::{QueueEntry, Role, Verdict};
 use newton_types::{B256, Namespace, QueueKey};
 
-use crate::{bootstrap, engine::Engine, metrics::count, running::RULES};
+use crate::{bootstrap, engine::Engine, metrics::count};
 
 /// Entries looked at in one round, so that a round ends.
 const PER_ROUND: usize = 16;
@@ -126,7 +126,7 @@ fn lost_a_worker(abstain: &anyhow::Error) -> bool {
 async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Result<Vec<u8>, String>> {
     // Not ours to judge. The commit of that window stops this enclave, see `StateError::Rules`.
     anyhow::ensure!(
-        RULES.contains(&entry.context.rules_version),
+        engine.app.rules.contains(&entry.context.rules_version),
         "rules version {} is not implemented by this image",
         entry.context.rules_version
     );
