@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, PoisonError, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use alloy_sol_types::SolValue;
@@ -83,36 +83,66 @@ struct StatementVote {
 /// Asks one peer for its votes until the appliance ends.
 pub async fn gather(engine: Arc<Engine>, peer: Peer) {
     let pause = Duration::from_millis(engine.app.local.local.poll_ms);
-    let mut wait = pause;
     let mut heard = None;
+    // The digest that the peer failed on, and when it is asked about it again. About the next one it is asked at once: a vote of
+    // a peer that was away is not to come late because it was.
+    let mut failed: Option<(B256, Backoff)> = None;
     loop {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pause).await;
         let Some((matter, digest)) = engine.voted() else {
             continue;
         };
+        let backoff = failed.take_if(|(on, _)| *on == digest).map(|(_, b)| b);
         if heard == Some(digest) {
+            continue;
+        }
+        if let Some(backoff) = backoff
+            && Instant::now() < backoff.until
+        {
+            failed = Some((digest, backoff));
             continue;
         }
         let outcome = ask(&engine, &peer, matter, digest).await;
         engine.metrics().votes.count(&outcome);
-        let (note, next) = match outcome {
+        let note = match outcome {
             Ok(operator) => {
                 heard = Some(digest);
-                (format!("{matter}: vote of operator {operator}"), pause)
+                format!("{matter}: vote of operator {operator}")
             }
-            Err(NoVote::Early) => (format!("{matter}: not yet"), pause),
+            Err(NoVote::Early) => format!("{matter}: not yet"),
             Err(e) => {
                 let note = format!("{matter}: {e}");
                 tracing::warn!(peer = %peer.address, note, "no vote");
-                (note, (wait * 2).min(LONGEST_PAUSE))
+                failed = Some((digest, Backoff::after(backoff, pause)));
+                note
             }
         };
-        wait = next;
         engine
             .peers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .note(&peer.address, note);
+    }
+}
+
+/// When a peer that has failed is asked again.
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    pause: Duration,
+    until: Instant,
+}
+
+impl Backoff {
+    /// Twice as long as before, up to [`LONGEST_PAUSE`].
+    fn after(before: Option<Self>, first: Duration) -> Self {
+        let pause = before
+            .map_or(first, |b| b.pause)
+            .saturating_mul(2)
+            .min(LONGEST_PAUSE);
+        Self {
+            pause,
+            until: Instant::now() + pause,
+        }
     }
 }
 
