@@ -1,6 +1,9 @@
 //! What every part of the running appliance shares, and the phase it is in.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::{
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use newton_attestation::{TrustedRoot, nsm::Nsm};
 use newton_keys::{HpkeKey, MasterSecret, hpke::Sealed, shares::Recovery};
@@ -21,6 +24,8 @@ pub struct Appliance {
     pub nsm: Arc<dyn Nsm>,
     /// Where the documents of other enclaves must end.
     pub root: TrustedRoot,
+    /// Rules versions that this image implements.
+    pub rules: RangeInclusive<u32>,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.
@@ -85,6 +90,7 @@ impl Appliance {
             platform: parts.platform,
             nsm: parts.nsm,
             root: parts.root,
+            rules: parts.rules,
             config_hash: parts.consensus.config_hash(),
             consensus: parts.consensus,
             local: parts.local,
@@ -208,6 +214,8 @@ pub struct Parts {
     pub nsm: Arc<dyn Nsm>,
     /// Where the documents of other enclaves must end.
     pub root: TrustedRoot,
+    /// Rules versions that the image implements.
+    pub rules: RangeInclusive<u32>,
     /// The measured manifest.
     pub consensus: ConsensusManifest,
     /// The unmeasured manifest.

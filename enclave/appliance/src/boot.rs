@@ -8,8 +8,7 @@ use newton_artifacts::EigenDaProxy;
 use newton_attestation::nsm::{CONFIG_PCR, Nsm};
 use newton_chain::{ChainError, ChainView, Follower, HttpTransport, RpcChainView, UnverifiedRpc};
 use newton_http::{DialClass, HttpClient};
-use newton_keys::{HpkeKey, MasterSecret, Purpose};
-use newton_pages::{Options, PageKey, PageStore, RedbBackend, StoreId};
+use newton_keys::{HpkeKey, MasterSecret};
 use newton_relay::{
     Connector,
     asynchronous::{AsyncAcceptor, AsyncStream},
@@ -17,9 +16,9 @@ use newton_relay::{
     disk::{DiskClient, DiskOptions},
     ports,
 };
-use newton_state::{ChainConfig, StateStore, open_database};
+use newton_state::StateStore;
 use newton_types::{
-    Address, ids, keccak256,
+    Address,
     manifest::{Chain, ConsensusManifest, LocalManifest},
 };
 use tokio::sync::{Notify, Semaphore};
@@ -28,6 +27,7 @@ use zeroize::Zeroizing;
 use crate::{
     appliance::{Appliance, Parts},
     dialer::RelayDialer,
+    disk,
     engine::{self, Engine},
     fetch::ComponentHttp,
     gather,
@@ -37,7 +37,7 @@ use crate::{
     pools::Pools,
     readmit, rounds,
     rpc::{self, Methods},
-    running::{RULES, Running},
+    running::Running,
     secret,
 };
 
@@ -73,6 +73,7 @@ pub async fn run() -> Result<()> {
         identity: Identity::new(platform.nsm.as_ref(), operator)?,
         nsm: platform.nsm,
         root: platform.root,
+        rules: platform.rules,
         consensus,
         local,
         control,
@@ -169,11 +170,13 @@ async fn open(app: &Arc<Appliance>, connector: &Connector) -> Result<Arc<Running
     app.opening();
     let wall = Duration::from_millis(app.local.local.evaluation_wall_ms);
     let http = ComponentHttp::new(dialer.clone(), &app.consensus.development(), wall)?;
-    let state = {
+    let (state, master) = {
         let (app, connector, chain) = (app.clone(), connector.clone(), chain.clone());
-        let page_key = page_key(&master, app.operator());
-        tokio::task::spawn_blocking(move || open_state(&app, connector, &chain, &page_key))
-            .await??
+        tokio::task::spawn_blocking(move || {
+            let state = open_state(&app, connector, &chain, &master)?;
+            Ok::<_, anyhow::Error>((state, master))
+        })
+        .await??
     };
     let peers = peers::peers(&app.local.local.peers, dialer.clone());
     let pools = {
@@ -266,18 +269,11 @@ async fn patiently<T, F: Future<Output = Result<T>>>(mut attempt: impl FnMut() -
     }
 }
 
-fn page_key(master: &MasterSecret, operator: Address) -> PageKey {
-    let purpose = Purpose::Pages {
-        operator_id: ids::operator_id(operator).0,
-    };
-    PageKey::new(Zeroizing::new(*master.derive(&purpose).as_bytes()))
-}
-
 fn open_state(
     app: &Appliance,
     connector: Connector,
     chain: &Chain,
-    key: &PageKey,
+    master: &MasterSecret,
 ) -> Result<StateStore> {
     let device = DiskClient::connect(
         connector,
@@ -285,60 +281,18 @@ fn open_state(
         DiskOptions::default(),
     )
     .context("the host's page file")?;
-    // The database keeps the pages it uses; what the page store needs is room to read ahead.
-    let memory = app.local.local.page_cache_mib << 20;
-    let ahead = memory / 16;
-    let options = Options {
-        page_cache_bytes: ahead,
-        ..Options::default()
-    };
-    let pages = PageStore::open(Arc::new(device), key, store_id(app, chain), options)
-        .context("opening the page file")?;
-    tracing::info!(
-        created = pages.created(),
-        generation = pages.generation(),
-        "page file opened"
-    );
-    let fault = pages.clone();
-    let _ = app.metrics.pages.set(pages.clone());
-    let backend = RedbBackend::new(pages).context("reading the page file")?;
-    let opened = open_database(backend, memory - ahead)
-        .and_then(|db| StateStore::open(Arc::new(db), config(chain)))
-        .map(|state| state.implementing(RULES))
-        .map_err(anyhow::Error::from);
-    // redb hands on texts only; the page store knows which page it was.
-    opened.map_err(|e| match fault.last_fault() {
-        Some(cause) => e.context(cause.to_string()),
-        None => e,
-    })
-}
-
-/// What the page file is bound to beside the operator: the chain and its registry. Not the whole manifest, so that a new
-/// share holder or endpoint does not orphan the file.
-fn store_id(app: &Appliance, chain: &Chain) -> StoreId {
-    let registry = chain.contracts.state_commit_registry;
-    let config = keccak256(
-        [
-            b"newton-page-store-v1".as_slice(),
-            &chain.chain_id.to_be_bytes(),
-            registry.as_slice(),
-        ]
-        .concat(),
-    );
-    StoreId {
-        operator: ids::operator_id(app.operator()).0,
-        config: config.0,
-    }
-}
-
-fn config(chain: &Chain) -> ChainConfig {
-    ChainConfig {
-        chain_id: chain.chain_id,
-        state_commit_registry: chain.contracts.state_commit_registry,
-        first_block: chain.first_block,
-        deployment_block: chain.deployment_block,
-        deployment_block_hash: Some(chain.deployment_block_hash),
-    }
+    let cache = app.local.local.page_cache_mib << 20;
+    let rules = app.rules.clone();
+    let opened = disk::open(
+        Arc::new(device),
+        app.operator(),
+        master,
+        chain,
+        cache,
+        rules,
+    )?;
+    let _ = app.metrics.pages.set(opened.pages);
+    Ok(opened.state)
 }
 
 /// What the host may ask over the control channel.

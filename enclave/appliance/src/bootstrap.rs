@@ -8,7 +8,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -29,9 +29,11 @@ use crate::{
 const FEW: u64 = 2;
 /// How long a peer's commit may take to become final here.
 const FINALITY: Duration = Duration::from_secs(120);
-/// How long one peer may keep a new enclave from asking the next one, and DA. What it gave by then stays.
-const LONGEST: Duration = Duration::from_secs(30 * 60);
-/// The same for an enclave that has something to judge meanwhile.
+/// What a peer may take in all: this, and [`STEP`] for every page and every artifact that it has given. One that is just slow enough
+/// to be waited for, again and again, would keep this enclave from ever starting. What it gave by then stays.
+const GRACE: Duration = Duration::from_secs(60);
+const STEP: Duration = Duration::from_secs(5);
+/// What a peer may take in all from an enclave that has something to judge meanwhile.
 const LONGEST_RUNNING: Duration = Duration::from_secs(3 * 60);
 
 #[derive(Deserialize)]
@@ -51,7 +53,7 @@ pub async fn from_peers(engine: &Arc<Engine>) {
         if !is_far_behind(engine).await {
             return;
         }
-        match within(LONGEST, snapshot_and_deltas(engine, peer)).await {
+        match snapshot_and_deltas(engine, peer).await {
             Ok(tip) => {
                 tracing::info!(peer = %peer.address, sequence = tip.sequence, root = %tip.root, "caught up from a peer");
             }
@@ -66,16 +68,12 @@ pub async fn deltas_from_peers(engine: &Arc<Engine>) {
         if !is_far_behind(engine).await {
             return;
         }
-        if let Err(e) = within(LONGEST_RUNNING, deltas(engine, peer)).await {
+        let asking = tokio::time::timeout(LONGEST_RUNNING, deltas(engine, peer)).await;
+        let outcome = asking.with_context(|| format!("no end within {LONGEST_RUNNING:?}"));
+        if let Err(e) = outcome.flatten() {
             refuse(engine, peer, &e);
         }
     }
-}
-
-async fn within(limit: Duration, asking: impl Future<Output = Result<Tip>>) -> Result<Tip> {
-    tokio::time::timeout(limit, asking)
-        .await
-        .with_context(|| format!("no end within {} s", limit.as_secs()))?
 }
 
 /// What a peer gave was not taken: `newt_health` says why.
@@ -118,14 +116,17 @@ async fn snapshot_and_deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
 /// Takes the newest snapshot of a peer.
 async fn snapshot(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
     let (sequence, leaves) = leaves(engine, peer).await?;
+    // Until the commit is final here it is not the peer that takes its time.
+    final_here(engine, sequence).await?;
     let state = engine.state.clone();
     let leaves = ingest::blocking(move || {
         state.check_snapshot(sequence, &leaves)?;
         Ok(leaves)
     })
     .await?;
+    let mut pace = Pace::default();
     for leaf in &leaves {
-        bring(engine, peer, leaf.key, leaf.value_hash).await?;
+        bring(engine, peer, leaf.key, leaf.value_hash, &mut pace).await?;
     }
     let state = engine.state.clone();
     ingest::blocking(move || Ok(state.import(sequence, &leaves)?)).await
@@ -133,6 +134,7 @@ async fn snapshot(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
 
 /// Takes what every commit after this state's wrote, one by one, up to the newest finalized one.
 async fn deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
+    let mut pace = Pace::default();
     loop {
         let state = engine.state.clone();
         let (tip, next, waiting) = ingest::blocking(move || {
@@ -143,7 +145,7 @@ async fn deltas(engine: &Arc<Engine>, peer: &Peer) -> Result<Tip> {
         .await?;
         let Some(commit) = next else { return Ok(tip) };
         let sequence = commit.sequenceNo;
-        take_delta(engine, peer, &commit, waiting)
+        take_delta(engine, peer, &commit, waiting, &mut pace)
             .await
             .with_context(|| format!("commit {sequence} by its delta"))?;
     }
@@ -154,6 +156,7 @@ async fn take_delta(
     peer: &Peer,
     commit: &abi::StateCommit,
     waiting: u64,
+    pace: &mut Pace,
 ) -> Result<()> {
     let sequence = commit.sequenceNo;
     let mut pages = DeltaPages::of(commit, waiting);
@@ -164,6 +167,7 @@ async fn take_delta(
             "page": pages.page(),
         });
         let page: DeltaPage = peer.ask("newt_getDelta", params).await?;
+        pace.step()?;
         if pages.take(page)? {
             break;
         }
@@ -171,7 +175,7 @@ async fn take_delta(
     let delta: Vec<DeltaEntry> = pages.finish()?;
     for entry in &delta {
         let leaf = LeafKey(entry.leaf_key);
-        bring(engine, peer, leaf, entry.value_hash).await?;
+        bring(engine, peer, leaf, entry.value_hash, pace).await?;
     }
     let state = engine.state.clone();
     let outcome = ingest::blocking(move || Ok(state.apply_delta(sequence, &delta))).await?;
@@ -183,6 +187,40 @@ async fn take_delta(
         // Replay was faster.
         Err(StateError::NotNext { tip, .. }) if tip >= sequence => Ok(()),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// How long a peer has taken for what it has given.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    steps: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            steps: 0,
+        }
+    }
+}
+
+impl Pace {
+    /// One more page or artifact.
+    fn step(&mut self) -> Result<()> {
+        self.steps = self.steps.saturating_add(1);
+        self.check(self.since.elapsed())
+    }
+
+    fn check(&self, taken: Duration) -> Result<()> {
+        let limit = GRACE.saturating_add(STEP.saturating_mul(self.steps));
+        ensure!(
+            taken <= limit,
+            "too slow: {taken:?} for {} pages and artifacts, {limit:?} are allowed",
+            self.steps
+        );
+        Ok(())
     }
 }
 
@@ -199,8 +237,9 @@ fn is_gone(e: &anyhow::Error) -> bool {
     })
 }
 
-/// All leaves of the peer's newest commit, once that commit is final here.
+/// All leaves of the peer's newest commit.
 async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotLeaf>)> {
+    let mut pace = Pace::default();
     let mut pages = SnapshotPages::default();
     loop {
         let params = json!({
@@ -209,11 +248,17 @@ async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotL
             "after": pages.after().map(|key| key.0),
         });
         let page: SnapshotPage = peer.ask("newt_getSnapshot", params).await?;
+        pace.step()?;
         if pages.take(page)? {
             break;
         }
     }
     let sequence = pages.sequence().context("no page")?;
+    Ok((sequence, pages.into_leaves()))
+}
+
+/// Waits until the chain's commit `sequence` is final here.
+async fn final_here(engine: &Arc<Engine>, sequence: u64) -> Result<()> {
     let state = engine.state.clone();
     let wait = async {
         loop {
@@ -227,12 +272,17 @@ async fn leaves(engine: &Arc<Engine>, peer: &Peer) -> Result<(u64, Vec<SnapshotL
     };
     tokio::time::timeout(FINALITY, wait)
         .await
-        .with_context(|| format!("commit {sequence} is not final here"))??;
-    Ok((sequence, pages.into_leaves()))
+        .with_context(|| format!("commit {sequence} is not final here"))?
 }
 
 /// Gets a leaf's bytes if they are not here: public ones from the peer, envelopes from DA by the reference that the chain has.
-async fn bring(engine: &Arc<Engine>, peer: &Peer, leaf: LeafKey, hash: B256) -> Result<()> {
+async fn bring(
+    engine: &Arc<Engine>,
+    peer: &Peer,
+    leaf: LeafKey,
+    hash: B256,
+    pace: &mut Pace,
+) -> Result<()> {
     let state = engine.state.clone();
     if ingest::blocking(move || Ok(state.content(hash)?))
         .await?
@@ -243,7 +293,9 @@ async fn bring(engine: &Arc<Engine>, peer: &Peer, leaf: LeafKey, hash: B256) -> 
     let namespace =
         Namespace::try_from(leaf.0[0]).map_err(|e| anyhow::anyhow!("leaf {}: {e}", leaf.0))?;
     let bytes = if namespace.is_public() {
-        artifact(peer, engine.chain.chain_id, namespace, hash).await?
+        let bytes = artifact(peer, engine.chain.chain_id, namespace, hash).await?;
+        pace.step()?;
+        bytes
     } else {
         let state = engine.state.clone();
         let entry = ingest::blocking(move || {
@@ -292,4 +344,33 @@ async fn bytes_of(peer: &Peer, method: &str, params: Value, hash: B256) -> Resul
         peer.address
     );
     Ok(answer.bytes.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_peer_has_time_for_what_it_gives_and_no_more() {
+        let pace = |steps| Pace {
+            steps,
+            ..Pace::default()
+        };
+        assert!(pace(0).check(GRACE).is_ok());
+        assert!(pace(10).check(GRACE + 10 * STEP).is_ok());
+        for steps in [0, 1, 1_000] {
+            let over = GRACE + STEP * steps + Duration::from_millis(1);
+            let error = pace(steps).check(over).unwrap_err().to_string();
+            assert!(error.contains(&format!("for {steps} pages")), "{error}");
+        }
+        // A peer that gives one leaf a page, each just in time, is left long before it has given what a snapshot may have.
+        let mut pace = Pace::default();
+        let each = Duration::from_secs(19);
+        let given = (1..=100u32).find(|n| {
+            pace.steps = *n;
+            pace.check(each * *n).is_err()
+        });
+        assert_eq!(given, Some(5));
+    }
 }

@@ -234,6 +234,7 @@ impl Engine {
             "state_root": snapshot.tip().root,
             "finalized_block": snapshot.finalized().map(|h| h.number),
             "head_block": snapshot.pending().map(|p| p.head().number),
+            "rules": self.rules(&snapshot),
             "queue_entries": totals.entries,
             "queue_bytes": totals.bytes,
             "signing": self.standing(&snapshot).is_ok(),
@@ -242,6 +243,30 @@ impl Engine {
             "blocked": notes.blocked.map(|(entry, state)| self.blocked(entry, &state)),
             "peers": self.peers.lock().unwrap_or_else(PoisonError::into_inner).health(),
             "unreachable": notes.unreachable,
+        })
+    }
+
+    /// What the image implements, and what governance has scheduled: an image that is too old is seen before it halts.
+    fn rules(&self, snapshot: &Snapshot) -> Value {
+        let registry = snapshot.registry();
+        let head = snapshot.finalized().map_or(0, |head| head.number);
+        let ahead: Vec<Value> = registry
+            .rules_schedule()
+            .unwrap_or_default()
+            .iter()
+            .filter(|scheduled| scheduled.active_from > head)
+            .map(|scheduled| {
+                json!({
+                    "version": scheduled.rules_version,
+                    "active_from": scheduled.active_from,
+                    "implemented": self.app.rules.contains(&scheduled.rules_version),
+                })
+            })
+            .collect();
+        json!({
+            "implemented": [self.app.rules.start(), self.app.rules.end()],
+            "in_force": registry.rules_version_at(head).unwrap_or_default(),
+            "scheduled": ahead,
         })
     }
 

@@ -3,18 +3,24 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, PoisonError},
-    time::Duration,
+    sync::{Arc, PoisonError, atomic::AtomicU64},
+    time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use alloy_sol_types::SolValue;
 use newton_api::client::ClientError;
-use newton_peers::{CommitVote, StatementVote};
-use newton_types::{B256, QueueKey, rpc::Disposition};
+use newton_peers::{Ballot, CommitVote, StatementVote, VoteError};
+use newton_state::registry::OperatorSetRow;
+use newton_types::{
+    Address, B256, Bytes, QueueKey, abi,
+    rpc::{Disposition, ErrorName},
+    signing::{self, Scope},
+};
 use serde_json::{Value, json};
 
 use crate::{
     engine::{Engine, latest_set},
+    metrics::count,
     peers::{self, Peer},
 };
 
@@ -61,36 +67,98 @@ impl PeerNotes {
 /// Asks one peer for its votes until the appliance ends.
 pub async fn gather(engine: Arc<Engine>, peer: Peer) {
     let pause = Duration::from_millis(engine.app.local.local.poll_ms);
-    let mut wait = pause;
     let mut heard = None;
+    // The digest that the peer failed on, and when it is asked about it again. About the next one it is asked at once: a vote of
+    // a peer that was away is not to come late because it was.
+    let mut failed: Option<(B256, Backoff)> = None;
     loop {
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(pause).await;
         let Some((matter, digest)) = engine.voted() else {
             continue;
         };
+        let backoff = failed.take_if(|(on, _)| *on == digest).map(|(_, b)| b);
         if heard == Some(digest) {
             continue;
         }
+        if let Some(backoff) = backoff
+            && Instant::now() < backoff.until
+        {
+            failed = Some((digest, backoff));
+            continue;
+        }
         let outcome = ask(&engine, &peer, matter, digest).await;
-        let (note, next) = match outcome {
-            Ok(()) => {
+        engine.metrics().votes.count(&outcome);
+        let note = match outcome {
+            Ok(operator) => {
                 heard = Some(digest);
-                (format!("{matter}: has voted"), pause)
+                format!("{matter}: vote of operator {operator}")
             }
-            Err(e) if is_early(&e) => (format!("{matter}: not yet"), pause),
+            Err(NoVote::Early) => format!("{matter}: not yet"),
             Err(e) => {
-                let note = format!("{matter}: {}", peers::said(&e));
+                let note = format!("{matter}: {e}");
                 tracing::warn!(peer = %peer.address, note, "no vote");
-                (note, (wait * 2).min(LONGEST_PAUSE))
+                failed = Some((digest, Backoff::after(backoff, pause)));
+                note
             }
         };
-        wait = next;
         engine
             .peers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .note(&peer.address, note);
     }
+}
+
+/// When a peer that has failed is asked again.
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    pause: Duration,
+    until: Instant,
+}
+
+impl Backoff {
+    /// Twice as long as before, up to [`LONGEST_PAUSE`].
+    fn after(before: Option<Self>, first: Duration) -> Self {
+        let pause = before
+            .map_or(first, |b| b.pause)
+            .saturating_mul(2)
+            .min(LONGEST_PAUSE);
+        Self {
+            pause,
+            until: Instant::now() + pause,
+        }
+    }
+}
+
+/// Why a peer's answer is no vote that counts.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoVote {
+    /// It is behind, or waits for something itself.
+    #[error("not yet")]
+    Early,
+    /// A member's signature over another commit with this number: evidence for a challenge (design 3.4), if ours is right.
+    #[error(
+        "operator {operator} has signed another commit, root {root}, ours is digest {ours}; digest {digest}, signature {signature}"
+    )]
+    Other {
+        /// Whose key it is.
+        operator: Address,
+        /// Root that it signed.
+        root: B256,
+        /// Digest that it signed.
+        digest: B256,
+        /// Over that digest, EIP-2537 form.
+        signature: Bytes,
+        /// Digest of this boot's commit.
+        ours: B256,
+    },
+    /// No member has signed what the peer says.
+    #[error("the answer does not hold: {0}")]
+    Invalid(String),
+    /// No answer, or a refusal.
+    #[error("{0}")]
+    Silent(String),
 }
 
 impl Engine {
@@ -101,28 +169,84 @@ impl Engine {
             .map(|(matter, ballot)| (*matter, ballot.digest()))
     }
 
-    /// Counts a peer's vote, if the matter is still open.
-    fn hear(&self, digest: B256, vote: &StatementVote) -> Result<()> {
-        let Some(set) = latest_set(&self.state.snapshot(None)?)? else {
-            bail!("no operator set");
-        };
+    /// Counts a peer's vote, if the matter is still open; says whose it is.
+    fn hear(&self, digest: B256, vote: &StatementVote) -> Result<Address, NoVote> {
+        let set = self.newest_set()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, ballot)) = &mut *open
-            && ballot.digest() == digest
-        {
-            ballot.add(&set, vote.key(), &vote.signature)?;
+        match &mut *open {
+            Some((_, ballot)) if ballot.digest() == digest => {
+                ballot.add(&set, vote.key(), &vote.signature)
+            }
+            // It has landed meanwhile. What the vote is worth is found out all the same.
+            _ => Ballot::new(digest).add(&set, vote.key(), &vote.signature),
         }
-        Ok(())
+        .map_err(NoVote::invalid)
+    }
+
+    /// Whether a member has signed another commit of this number, or the peer only says so.
+    fn other(&self, sequence: u64, vote: &CommitVote, ours: B256) -> NoVote {
+        let commit = match abi::StateCommit::abi_decode(&vote.commit) {
+            Ok(commit) if commit.sequenceNo == sequence => commit,
+            Ok(commit) => {
+                return NoVote::Invalid(format!(
+                    "commit {}, asked for {sequence}",
+                    commit.sequenceNo
+                ));
+            }
+            Err(e) => return NoVote::Invalid(format!("no commit: {e}")),
+        };
+        let scope = Scope {
+            chain_id: self.chain.chain_id,
+            contract: self.chain.contracts.state_commit_registry,
+        };
+        let digest = signing::state_commit_digest(scope, &commit);
+        let signed = self.newest_set().and_then(|set| {
+            Ballot::new(digest)
+                .add(&set, vote.key(), &vote.signature)
+                .map_err(NoVote::invalid)
+        });
+        match signed {
+            Ok(operator) => NoVote::Other {
+                operator,
+                root: commit.newStateRoot,
+                digest,
+                signature: vote.signature.clone(),
+                ours,
+            },
+            Err(e) => e,
+        }
+    }
+
+    fn newest_set(&self) -> Result<OperatorSetRow, NoVote> {
+        let set = self.state.snapshot(None).and_then(|s| latest_set(&s));
+        match set {
+            Ok(Some(set)) => Ok(set),
+            // Our own state, not the peer's fault: asked again.
+            Ok(None) => Err(NoVote::Early),
+            Err(e) => Err(NoVote::Silent(format!("own state: {e}"))),
+        }
     }
 }
 
-async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) -> Result<()> {
+async fn ask(
+    engine: &Arc<Engine>,
+    peer: &Peer,
+    matter: Matter,
+    digest: B256,
+) -> Result<Address, NoVote> {
     let chain_id = engine.chain.chain_id;
-    let vote: StatementVote = match matter {
+    let engine = engine.clone();
+    let judged = match matter {
         Matter::Commit(sequence) => {
             let params = json!({ "chain_id": chain_id, "sequence_no": sequence });
-            let vote: CommitVote = peer.ask("newt_getCommitVote", params).await?;
-            vote.on(digest)?
+            let vote: CommitVote = peer
+                .ask("newt_getCommitVote", params)
+                .await
+                .map_err(|e| NoVote::of(&e))?;
+            tokio::task::spawn_blocking(move || match vote.clone().on(digest) {
+                Ok(vote) => engine.hear(digest, &vote),
+                Err(_) => Err(engine.other(sequence, &vote, digest)),
+            })
         }
         Matter::Skip(entry) => {
             let params = json!({
@@ -132,22 +256,68 @@ async fn ask(engine: &Arc<Engine>, peer: &Peer, matter: Matter, digest: B256) ->
                 "log_index": entry.log,
                 "item": entry.item,
             });
-            let vote: StatementVote = peer.ask("newt_getSkipVote", params).await?;
-            vote.on(digest)?
+            let vote: StatementVote = peer
+                .ask("newt_getSkipVote", params)
+                .await
+                .map_err(|e| NoVote::of(&e))?;
+            let vote = vote
+                .on(digest)
+                .map_err(|e| NoVote::Invalid(e.to_string()))?;
+            tokio::task::spawn_blocking(move || engine.hear(digest, &vote))
         }
     };
-    let engine = engine.clone();
-    tokio::task::spawn_blocking(move || engine.hear(digest, &vote)).await?
+    judged
+        .await
+        .unwrap_or_else(|e| Err(NoVote::Silent(format!("a worker thread ended: {e}"))))
 }
 
-/// A peer that is behind, or waits for something itself.
-fn is_early(e: &anyhow::Error) -> bool {
-    e.chain().any(|cause| {
-        matches!(
-            cause.downcast_ref::<ClientError>(),
-            Some(ClientError::Rpc(rpc))
-                if rpc.name == newton_types::rpc::ErrorName::NotFound
-                    || rpc.name.disposition() == Disposition::Retryable
-        )
-    })
+impl NoVote {
+    fn invalid(e: VoteError) -> Self {
+        Self::Invalid(e.to_string())
+    }
+
+    /// What a failed question means. Whatever the peer sent is in it as an excerpt at most.
+    fn of(e: &anyhow::Error) -> Self {
+        for cause in e.chain() {
+            match cause.downcast_ref::<ClientError>() {
+                Some(ClientError::Rpc(rpc))
+                    if rpc.name == ErrorName::NotFound
+                        || rpc.name.disposition() == Disposition::Retryable =>
+                {
+                    return Self::Early;
+                }
+                Some(ClientError::Malformed(_)) => return Self::Invalid(peers::said(e)),
+                _ => {}
+            }
+            if cause.is::<serde_json::Error>() {
+                return Self::Invalid(peers::said(e));
+            }
+        }
+        Self::Silent(peers::said(e))
+    }
+}
+
+/// What peers' answers were worth, for operators.
+#[derive(Default)]
+pub struct VoteCounts {
+    /// Votes.
+    pub counted: AtomicU64,
+    /// Members' signatures over another commit.
+    pub other: AtomicU64,
+    /// Answers that do not hold.
+    pub invalid: AtomicU64,
+    /// No answer, or a refusal.
+    pub silent: AtomicU64,
+}
+
+impl VoteCounts {
+    fn count(&self, outcome: &Result<Address, NoVote>) {
+        count(match outcome {
+            Ok(_) => &self.counted,
+            Err(NoVote::Early) => return,
+            Err(NoVote::Other { .. }) => &self.other,
+            Err(NoVote::Invalid(_)) => &self.invalid,
+            Err(NoVote::Silent(_)) => &self.silent,
+        });
+    }
 }

@@ -15,7 +15,7 @@ use newton_state::{QueueEntry, Role, StateStore, Verdict};
 use newton_types::{B256, Namespace, QueueKey};
 use tokio::time::{Instant, timeout_at};
 
-use crate::{bootstrap, engine::Engine, metrics::count, running::RULES};
+use crate::{bootstrap, engine::Engine, metrics::count};
 
 /// Entries that a round decides, and those it finds unavailable, so that a round ends.
 const DECIDED_PER_ROUND: usize = 1_024;
@@ -210,7 +210,7 @@ fn lost_a_worker(abstain: &anyhow::Error) -> bool {
 async fn verdict(engine: &Arc<Engine>, entry: &QueueEntry) -> Result<Found> {
     // Not ours to judge. The commit of that window stops this enclave, see `StateError::Rules`.
     anyhow::ensure!(
-        RULES.contains(&entry.context.rules_version),
+        engine.app.rules.contains(&entry.context.rules_version),
         "rules version {} is not implemented by this image",
         entry.context.rules_version
     );

@@ -8,6 +8,7 @@ mod assemble;
 mod boot;
 mod bootstrap;
 mod dialer;
+mod disk;
 mod engine;
 mod fetch;
 mod gather;

@@ -14,7 +14,7 @@ use newton_api::Server;
 use newton_evaluate::worker::{ModuleStats, WorkerPool};
 use newton_pages::PageStore;
 
-use crate::{appliance::Appliance, engine::Engine, running::Running};
+use crate::{appliance::Appliance, engine::Engine, gather::VoteCounts, running::Running};
 
 /// How often the text goes out.
 const EVERY: Duration = Duration::from_secs(5);
@@ -36,6 +36,8 @@ pub struct Metrics {
     pub prewarmed: AtomicU64,
     /// Components that could not be.
     pub prewarm_failed: AtomicU64,
+    /// What peers' votes were worth.
+    pub votes: VoteCounts,
     /// The API, once it listens.
     pub server: OnceLock<Server>,
     /// The page store, once it is open.
@@ -116,6 +118,17 @@ pub fn render(app: &Appliance) -> String {
         &[
             ("result=\"ok\"", load(&metrics.prewarmed)),
             ("result=\"failed\"", load(&metrics.prewarm_failed)),
+        ],
+    );
+    let votes = &metrics.votes;
+    text.counter(
+        "peer_votes_total",
+        "Answers of peers that were asked for a vote, by what they were worth.",
+        &[
+            ("result=\"counted\"", load(&votes.counted)),
+            ("result=\"other_commit\"", load(&votes.other)),
+            ("result=\"invalid\"", load(&votes.invalid)),
+            ("result=\"silent\"", load(&votes.silent)),
         ],
     );
     text.histogram(

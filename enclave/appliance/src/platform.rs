@@ -1,12 +1,16 @@
 //! Where the appliance runs: behind traits, so that everything above is the same in the image and on a desk.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use newton_attestation::{
     TrustedRoot,
-    nsm::{DeviceNsm, Nsm, NsmError},
+    nsm::{DeviceNsm, Nsm},
 };
+use newton_evaluate::RULES_VERSION_1;
 use newton_relay::{Connector, PARENT_CIDS};
+
+/// Rules versions that the image implements.
+const RULES: RangeInclusive<u32> = RULES_VERSION_1..=RULES_VERSION_1;
 
 /// The security module and the ways to the host.
 pub struct Platform {
@@ -18,14 +22,16 @@ pub struct Platform {
     pub root: TrustedRoot,
     /// For `newt_health`.
     pub name: &'static str,
+    /// Rules versions that are implemented (design 2.5).
+    pub rules: RangeInclusive<u32>,
 }
 
 impl Platform {
     /// The machine's own security module and vsock; with the feature `process` and its folder in the environment, a
     /// security module in software and Unix sockets.
-    pub fn detect() -> Result<Self, NsmError> {
+    pub fn detect() -> anyhow::Result<Self> {
         #[cfg(feature = "process")]
-        if let Some(platform) = process::platform() {
+        if let Some(platform) = process::platform()? {
             return Ok(platform);
         }
         Ok(Self {
@@ -36,6 +42,7 @@ impl Platform {
                 .collect(),
             root: TrustedRoot::aws_nitro_g1(),
             name: "nitro-enclave",
+            rules: RULES,
         })
     }
 }
@@ -52,7 +59,7 @@ mod process {
     };
     use newton_relay::Connector;
 
-    use super::Platform;
+    use super::{Platform, RULES};
 
     const MARKER: &str = "NEWTON-DEVELOPMENT-PROCESS-BACKEND";
 
@@ -62,20 +69,34 @@ mod process {
     /// Seed of the development PKI; its root is known to everyone who has this source.
     pub const PKI_SEED: &[u8] = b"newton process backend";
 
-    pub(super) fn platform() -> Option<Platform> {
-        let dir = PathBuf::from(std::env::var_os(DIR)?);
+    /// Which of its two images the process stands for: 1, or 2 with other measurements. The second one takes the next rules
+    /// version, whose rules for content are those of the one before, so that networks can be led over an activation; it has
+    /// no rules for evaluations under it, and refuses those by name.
+    const IMAGE: &str = "NEWTON_PROCESS_IMAGE";
+
+    pub(super) fn platform() -> anyhow::Result<Option<Platform>> {
+        let Some(dir) = std::env::var_os(DIR) else {
+            return Ok(None);
+        };
         eprintln!("{MARKER}: keys and measurements are worth nothing");
-        let measurement = |n: u8| PcrValue([n; 48]);
+        let image: u8 = match std::env::var(IMAGE).as_deref() {
+            Err(_) | Ok("1") => 1,
+            Ok("2") => 2,
+            Ok(other) => anyhow::bail!("{IMAGE} is {other:?}, expected 1 or 2"),
+        };
         let nsm = MockNsm::new(
             Pki::from_seed(PKI_SEED),
             "i-process-enc0",
-            [measurement(0x10), measurement(0x11), measurement(0x12)],
+            [0, 1, 2].map(|n| PcrValue([(image << 4) | n; 48])),
         );
-        Some(Platform {
+        Ok(Some(Platform {
             root: nsm.pki().root(),
             nsm: Arc::new(nsm),
-            parents: vec![Connector::Unix { dir }],
+            parents: vec![Connector::Unix {
+                dir: PathBuf::from(dir),
+            }],
             name: "process (development)",
-        })
+            rules: *RULES.start()..=RULES.end() + u32::from(image - 1),
+        }))
     }
 }

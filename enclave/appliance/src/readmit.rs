@@ -100,6 +100,7 @@ async fn attempt(
             let key = keccak256(&vote.bls_public_key);
             ballot
                 .add(&asked.set, key, &vote.signature)
+                .map(drop)
                 .with_context(|| peer.address.clone())
         });
         if let Err(e) = counted {

@@ -12,10 +12,6 @@ use crate::{appliance::SealedShares, engine::Engine, fetch::ComponentHttp, pools
 /// The key epoch this version derives its shared keys in; later ones come with their rotation by governance.
 pub const KEY_EPOCH: u64 = 1;
 
-/// Rules versions that this image implements.
-pub const RULES: std::ops::RangeInclusive<u32> =
-    newton_evaluate::RULES_VERSION_1..=newton_evaluate::RULES_VERSION_1;
-
 /// The serving appliance.
 pub struct Running {
     /// The master secret.

@@ -34,6 +34,14 @@ pub enum NotSigning {
     /// No admission of this boot's keys in the finalized chain.
     #[error("this boot's keys are not admitted in the finalized chain")]
     NotAdmitted,
+    /// Another boot of the operator took this one's place. A key is admitted once, so this boot never signs again.
+    #[error(
+        "boot {boot_id} of this operator was admitted after this one, whose keys never count again: boot anew"
+    )]
+    Superseded {
+        /// The boot that is admitted now.
+        boot_id: B256,
+    },
     /// The admission ran out.
     #[error("the admission ended at {valid_until}, the finalized head is at {now}")]
     AdmissionExpired {
@@ -82,8 +90,13 @@ pub fn standing(
         return Err(NotSigning::Exiting);
     }
     let admission = operator.latest_admission.ok_or(NotSigning::NotAdmitted)?;
-    let ours = admission.boot_id == identity.boot_id
-        && admission.bls_key_hash == B256::from(identity.bls_public().hash());
+    let key = B256::from(identity.bls_public().hash());
+    let ours = admission.boot_id == identity.boot_id && admission.bls_key_hash == key;
+    if !ours && was_member_before(registry, admission.set_id, key)? {
+        return Err(NotSigning::Superseded {
+            boot_id: admission.boot_id,
+        });
+    }
     // Admitted in a block counts from the next one on.
     if !ours || admission.admitted_at >= block {
         return Err(NotSigning::NotAdmitted);
@@ -102,6 +115,16 @@ pub fn standing(
     Ok(Standing {
         admitted_at: admission.admitted_at,
     })
+}
+
+/// Whether a key was in the set that the admission which made `set_id` changed.
+fn was_member_before(registry: &Registry<'_>, set_id: u64, key: B256) -> Result<bool, StateError> {
+    let Some(before) = set_id.checked_sub(1) else {
+        return Ok(false);
+    };
+    Ok(registry
+        .operator_set(before)?
+        .is_some_and(|set| set.members.iter().any(|m| m.bls_key_hash == key)))
 }
 
 /// Signs a commit once; the same commit again gives the same vote.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Bytes, U256};
 use newton_keys::bls::{BlsError, PublicKey, Signature};
 use newton_state::registry::OperatorSetRow;
-use newton_types::{B256, abi, events::ConsensusParameters};
+use newton_types::{Address, B256, abi, events::ConsensusParameters};
 
 /// Verified votes over one digest, by the hash of the signer's key.
 #[derive(Clone, Debug)]
@@ -48,27 +48,27 @@ impl Ballot {
         self.digest
     }
 
-    /// Verifies a vote against the member's key and counts it. A member's vote counts once.
+    /// Verifies a vote against the member's key and counts it; gives back whose it is. A member's vote counts once.
     pub fn add(
         &mut self,
         set: &OperatorSetRow,
         key: B256,
         signature: &[u8],
-    ) -> Result<(), VoteError> {
+    ) -> Result<Address, VoteError> {
         let member = set
             .members
             .iter()
             .find(|m| m.bls_key_hash == key)
             .ok_or(VoteError::NotAMember(key))?;
-        if self.votes.contains_key(&key) {
-            return Ok(());
-        }
         let bls = |source| VoteError::Bls { key, source };
         let public = PublicKey::from_eip2537(&member.bls_public_key).map_err(bls)?;
         let signature = Signature::from_eip2537(signature).map_err(bls)?;
+        if self.votes.get(&key) == Some(&signature) {
+            return Ok(member.operator);
+        }
         public.verify(&self.digest.0, &signature).map_err(bls)?;
         self.votes.insert(key, signature);
-        Ok(())
+        Ok(member.operator)
     }
 
     /// The certificate for `set`, if the votes of its members are a quorum.
@@ -120,11 +120,9 @@ pub fn is_quorum(signed: u128, total: u128, bps: u16) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::*;
     use newton_keys::bls::BlsKey;
     use newton_state::registry::MemberRow;
-    use newton_types::Address;
-
-    use super::*;
 
     const DIGEST: B256 = B256::repeat_byte(7);
 

@@ -45,6 +45,11 @@ pub enum OtherMatter {
 }
 
 impl CommitVote {
+    /// Hash of the signer's key, by which sets name their members.
+    pub fn key(&self) -> B256 {
+        keccak256(&self.bls_public_key)
+    }
+
     /// The vote, if it says that it is on `digest`.
     ///
     /// # Errors

@@ -62,6 +62,44 @@ pub async fn fetch_absent(chain: &Chain, enclave: &Enclave, key: LeafKey) -> Res
     Ok(leaf)
 }
 
+/// Fetches the proof of a leaf at commit `sequence`, whether it was there or not, and checks it in both ways.
+///
+/// # Errors
+/// If the enclave has no such version any more, or one of the verifiers refuses.
+pub async fn fetch_at(
+    chain: &Chain,
+    enclave: &Enclave,
+    key: LeafKey,
+    sequence: u64,
+) -> Result<Leaf> {
+    let leaf: Leaf = enclave
+        .call(
+            "newt_getStateProof",
+            json!({ "leaf_key": key.0, "sequence_no": sequence }),
+        )
+        .await?;
+    ensure!(leaf.leaf_key == key.0, "the leaf is another one");
+    ensure!(leaf.sequence_no == sequence, "the version is another one");
+    check(chain, &leaf).await?;
+    Ok(leaf)
+}
+
+/// Whether the contract takes a proof of `value_hash` at commit `sequence`, whatever it was made for.
+///
+/// # Errors
+/// If the chain does not answer.
+pub async fn holds(chain: &Chain, leaf: &Leaf, sequence: u64, value_hash: B256) -> Result<bool> {
+    let registry =
+        IStateCommitRegistry::new(chain.contracts.state_commit_registry, &chain.provider);
+    let proof = AbiProof {
+        siblings: leaf.proof.siblings.clone(),
+        neighbourKey: leaf.proof.neighbour_key,
+        neighbourValueHash: leaf.proof.neighbour_value_hash,
+    };
+    let call = registry.verifyLeaf(sequence, leaf.leaf_key, value_hash, proof);
+    Ok(call.call().await?)
+}
+
 async fn check(chain: &Chain, leaf: &Leaf) -> Result<()> {
     let registry =
         IStateCommitRegistry::new(chain.contracts.state_commit_registry, &chain.provider);
@@ -76,15 +114,7 @@ async fn check(chain: &Chain, leaf: &Leaf) -> Result<()> {
     leaf.proof
         .verify(committed, LeafKey(leaf.leaf_key), leaf.value_hash)
         .context("the proof does not hold in Rust")?;
-    let proof = AbiProof {
-        siblings: leaf.proof.siblings.clone(),
-        neighbourKey: leaf.proof.neighbour_key,
-        neighbourValueHash: leaf.proof.neighbour_value_hash,
-    };
-    let holds = registry
-        .verifyLeaf(leaf.sequence_no, leaf.leaf_key, leaf.value_hash, proof)
-        .call()
-        .await?;
+    let holds = holds(chain, leaf, leaf.sequence_no, leaf.value_hash).await?;
     ensure!(holds, "the contract does not accept the proof");
     Ok(())
 }

@@ -9,12 +9,14 @@ pub mod challenge;
 pub mod compile;
 pub mod enclave;
 pub mod hostile;
+pub mod impostor;
 pub mod leaves;
 pub mod load;
 pub mod network;
 pub mod policy;
+pub mod relay;
 pub mod run;
 pub mod tasks;
 mod world;
 
-pub use world::{Backend, HttpsServer, Member, Paths, World, WorldOptions};
+pub use world::{Backend, Host, HttpsServer, Member, Paths, World, WorldOptions, pcrs};

@@ -6,20 +6,23 @@ use std::{
 };
 
 use alloy::{
+    consensus::Transaction as _,
     primitives::{Address, B256, Bytes, U256, keccak256},
     providers::Provider,
-    sol_types::SolValue,
+    sol_types::{SolCall, SolValue},
 };
 use anyhow::{Context, Result, bail, ensure};
 use newton_api::client::ClientError;
-use newton_contracts::abi::{Certificate, EnclaveAdmission, IOperatorRegistry};
+use newton_contracts::abi::{
+    Certificate, EnclaveAdmission, IOperatorRegistry, IStateCommitRegistry, StateCommit,
+};
 use newton_keys::bls::Signature;
 use newton_types::rpc::Disposition;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    Member, World,
+    Host, Member, World,
     admission::{self, AdmissionAnswer, Chain, KeptShares},
     chain::{Spent, send, wait_blocks},
     enclave::Enclave,
@@ -37,6 +40,9 @@ pub struct Vote {
 }
 
 /// Starts operator `index`, gives its enclave the master secret by shares, and has it admitted by `voters`.
+///
+/// # Errors
+/// If one of these steps fails or takes longer than `patience`.
 pub async fn join(
     world: &World,
     index: usize,
@@ -44,9 +50,24 @@ pub async fn join(
     voters: &[&Enclave],
     patience: Duration,
 ) -> Result<(Member, Enclave)> {
+    join_as(world, index, &Host::default(), shares, voters, patience).await
+}
+
+/// The same on a host of its own kind.
+///
+/// # Errors
+/// As [`join`].
+pub async fn join_as(
+    world: &World,
+    index: usize,
+    host: &Host,
+    shares: &KeptShares,
+    voters: &[&Enclave],
+    patience: Duration,
+) -> Result<(Member, Enclave)> {
     // A boot that does not see the master secret's commitment in the finalized chain would make another secret.
     all_final(world, voters, patience).await?;
-    let member = world.join(index).await?;
+    let member = world.join_as(index, host).await?;
     recover(world, &member, shares, patience).await?;
     let enclave = connect_stage(world, &member, 2, patience).await?;
     admit(&world.chain, member.operator, &enclave, voters, patience)
@@ -261,6 +282,40 @@ pub async fn certificate(chain: &Chain, votes: &[Vote]) -> Result<Certificate> {
         nonSignerKeys: absent.into(),
         aggregateKey: admission::latest_aggregate_key(chain).await?,
     })
+}
+
+/// Members of the certificate's set that did not sign a commit, and the commit as it was sent.
+///
+/// # Errors
+/// If there is no such commit, or its transaction is not a commit's.
+pub async fn absent(chain: &Chain, sequence: u64) -> Result<(StateCommit, Vec<Address>)> {
+    let registry =
+        IStateCommitRegistry::new(chain.contracts.state_commit_registry, &chain.provider);
+    let events = registry
+        .StateCommitted_filter()
+        .from_block(0)
+        .query()
+        .await?;
+    let (_, log) = events
+        .iter()
+        .find(|(event, _)| event.sequenceNo == sequence)
+        .with_context(|| format!("no commit {sequence}"))?;
+    let hash = log.transaction_hash.context("a log without transaction")?;
+    let transaction = chain
+        .provider
+        .get_transaction_by_hash(hash)
+        .await?
+        .context("a commit without transaction")?;
+    let call = IStateCommitRegistry::commitStateRootCall::abi_decode(transaction.input())?;
+    let operators = IOperatorRegistry::new(chain.contracts.operator_registry, &chain.provider);
+    let set = operators.operatorSet(call.certificate.setId).call().await?;
+    let absent = set
+        .members
+        .iter()
+        .filter(|m| call.certificate.nonSignerBitmap.bit(m.index.into()))
+        .map(|m| m.operator)
+        .collect();
+    Ok((call.commit, absent))
 }
 
 /// Every key that was ever admitted, by its hash.

@@ -52,7 +52,19 @@ pub enum Backend {
     Process {
         /// The program, built with the feature `process`.
         appliance: PathBuf,
+        /// Which of the two images it stands for: they differ in their measurements and in the rules versions that they
+        /// implement, up to 1 or up to 2.
+        image: u8,
     },
+}
+
+/// What is special about the host of one operator's enclave.
+#[derive(Clone, Default)]
+pub struct Host {
+    /// What runs the enclave, if it is not what runs the world's own.
+    pub backend: Option<Backend>,
+    /// The chain's RPC as this host shows it.
+    pub rpc: Option<String>,
 }
 
 /// Programs and folders a world is made from.
@@ -85,6 +97,8 @@ pub struct WorldOptions {
     pub memory_mib: u32,
     /// Servers on loopback that components may reach.
     pub servers: Vec<HttpsServer>,
+    /// Greatest life of an attestation, in blocks, if it is not the development chain's.
+    pub max_expire_after: Option<u64>,
     /// Operators that may join. The first one's enclave is started with the world, the others by [`World::join`].
     pub operators: usize,
 }
@@ -138,6 +152,7 @@ pub struct Member {
     /// Bearer key with the permission to evaluate.
     pub api_key: String,
     folder: PathBuf,
+    backend: Backend,
 }
 
 impl Member {
@@ -154,6 +169,8 @@ impl Member {
 
 /// What one operator's shim is started with.
 struct Seat<'a> {
+    backend: &'a Backend,
+    rpc: &'a str,
     folder: &'a Path,
     operator: Address,
     gas_payer: PrivateKeySigner,
@@ -184,6 +201,9 @@ impl World {
         progress("Deploying the contracts");
         let mut config = DeployConfig::for_chain(&options.paths.contracts_config, CHAIN_ID)?;
         config.parameters.cadence = options.cadence;
+        if let Some(blocks) = options.max_expire_after {
+            config.parameters.max_expire_after = blocks;
+        }
         let deployment = deploy(
             &provider,
             accounts.governance,
@@ -240,6 +260,8 @@ impl World {
         };
         let api_key = random_key()?;
         let seat = Seat {
+            backend: &options.backend,
+            rpc: &anvil.url,
             folder,
             operator: accounts.operator,
             gas_payer: accounts.gas_payer.clone(),
@@ -247,7 +269,7 @@ impl World {
             peers: peers(&seats, 0),
             number: 0,
         };
-        let local = local_manifest(options, &seat, &anvil.url, &da_url, &api_key);
+        let local = local_manifest(options, &seat, &da_url, &api_key);
         let consensus_text = toml::to_string(&manifest).context("manifest")?;
         // What the enclave will parse must be what is approved on chain.
         anyhow::ensure!(
@@ -261,7 +283,7 @@ impl World {
             Backend::Qemu { .. } => "Starting the shim, which boots the enclave image under QEMU",
             Backend::Process { .. } => "Starting the shim, which starts the appliance as a process",
         });
-        let shim = Shim::start(shim_config(options, &seat, &anvil.url, &da_url)?)
+        let shim = Shim::start(shim_config(options, &seat, &da_url)?)
             .await
             .context("starting the shim")?;
         Ok(Self {
@@ -292,14 +314,55 @@ impl World {
     /// # Errors
     /// If there is no such operator, or its shim does not start.
     pub async fn join(&self, index: usize) -> Result<Member> {
-        self.join_asking(index, peers(&self.seats, index)).await
+        self.join_as(index, &Host::default()).await
     }
 
-    /// The same where the enclave's peers are those at `peers` (`host:port`).
+    /// The same on a host of its own kind. An operator whose shim was stopped comes back so, with its page file.
+    ///
+    /// # Errors
+    /// As [`Self::join`].
+    pub async fn join_as(&self, index: usize, host: &Host) -> Result<Member> {
+        let folder = self.folder.join(format!("op{index}"));
+        let peers = peers(&self.seats, index);
+        self.seat(index, host, folder, self.seats[index], peers)
+            .await
+    }
+
+    /// The same as [`Self::join`] where the enclave's peers are those at `peers` (`host:port`).
     ///
     /// # Errors
     /// As [`Self::join`].
     pub async fn join_asking(&self, index: usize, peers: Vec<String>) -> Result<Member> {
+        let folder = self.folder.join(format!("op{index}"));
+        self.seat(index, &Host::default(), folder, self.seats[index], peers)
+            .await
+    }
+
+    /// A second host that runs the enclave of `member` once more, over a copy of its page file.
+    ///
+    /// # Errors
+    /// If the file cannot be copied, or the shim does not start.
+    pub async fn run_twice(&self, member: &Member) -> Result<Member> {
+        let folder = self.folder.join(format!("op{}b", member.index));
+        std::fs::create_dir_all(&folder)?;
+        std::fs::copy(member.page_file(), folder.join("pages")).context("the page file")?;
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let host = Host {
+            backend: Some(member.backend.clone()),
+            rpc: None,
+        };
+        let peers = peers(&self.seats, member.index);
+        self.seat(member.index, &host, folder, listen, peers).await
+    }
+
+    async fn seat(
+        &self,
+        index: usize,
+        host: &Host,
+        folder: PathBuf,
+        listen: SocketAddr,
+        peers: Vec<String>,
+    ) -> Result<Member> {
         let owner = self
             .chain
             .accounts
@@ -307,34 +370,31 @@ impl World {
             .get(index)
             .context("no such operator")?
             .address();
-        let folder = self.folder.join(format!("op{index}"));
         std::fs::create_dir_all(&folder)?;
+        let backend = host.backend.as_ref().unwrap_or(&self.backend);
         let gas_payer = PrivateKeySigner::random();
         for account in [owner, gas_payer.address()] {
             fund(&self.chain.provider, account).await?;
         }
         let seat = Seat {
+            backend,
+            rpc: host.rpc.as_deref().unwrap_or(&self.anvil.url),
             folder: &folder,
             operator: owner,
             gas_payer,
-            listen: self.seats[index],
+            listen,
             peers,
             number: index as u64,
         };
         let api_key = random_key()?;
-        let local = local_manifest(
-            &self.options,
-            &seat,
-            &self.anvil.url,
-            &self.da_url,
-            &api_key,
-        );
+        let local = local_manifest(&self.options, &seat, &self.da_url, &api_key);
         std::fs::copy(
             self.folder.join("consensus.toml"),
             folder.join("consensus.toml"),
         )?;
         std::fs::write(folder.join("local.toml"), toml::to_string(&local)?)?;
-        let config = shim_config(&self.options, &seat, &self.anvil.url, &self.da_url)?;
+        let config = shim_config(&self.options, &seat, &self.da_url)?;
+        let backend = backend.clone();
         let shim = Shim::start(config).await.context("starting the shim")?;
         Ok(Member {
             index,
@@ -342,14 +402,20 @@ impl World {
             operator: owner,
             api_key,
             folder,
+            backend,
         })
+    }
+
+    /// Where an operator's enclave is, or would be, reached: what the others are told.
+    pub fn address(&self, index: usize) -> SocketAddr {
+        self.seats[index]
     }
 
     /// Connects to another operator's enclave as [`Self::connect`] does.
     pub async fn connect_to(&self, member: &Member, patience: Duration) -> Result<Enclave> {
         let trust = Trust {
             operator: member.operator,
-            ..self.trust()
+            ..self.trust_in(&member.backend)?
         };
         let address = member.shim.api_address().to_string();
         let enclave = Enclave::connect(&address, &trust, patience)
@@ -359,24 +425,31 @@ impl World {
     }
 
     /// What a document of this world's enclave must say.
-    pub fn trust(&self) -> Trust {
-        let (root, accept_unsigned) = match self.backend {
+    ///
+    /// # Errors
+    /// If the image's measurements are none.
+    pub fn trust(&self) -> Result<Trust> {
+        self.trust_in(&self.backend)
+    }
+
+    fn trust_in(&self, backend: &Backend) -> Result<Trust> {
+        let (root, accept_unsigned) = match backend {
             Backend::Qemu { .. } => (TrustedRoot::aws_nitro_g1(), true),
             Backend::Process { .. } => (process_root(), false),
         };
-        Trust {
+        Ok(Trust {
             root,
             accept_unsigned,
-            pcrs: self.pcrs,
+            pcrs: pcrs(backend)?,
             pcr16: PcrValue(self.manifest.pcr16()),
             operator: self.chain.accounts.operator,
-        }
+        })
     }
 
     /// Connects to the enclave and verifies what it is, waiting until it answers.
     pub async fn connect(&self, patience: Duration) -> Result<Enclave> {
         let address = self.shim.api_address().to_string();
-        let enclave = Enclave::connect(&address, &self.trust(), patience)
+        let enclave = Enclave::connect(&address, &self.trust()?, patience)
             .await
             .with_context(|| self.console_tail())?;
         Ok(enclave.with_bearer(&self.api_key))
@@ -463,12 +536,11 @@ fn contracts(deployment: &Deployment) -> Contracts {
 fn local_manifest(
     options: &WorldOptions,
     seat: &Seat<'_>,
-    rpc: &str,
     da: &str,
     api_key: &str,
 ) -> LocalManifest {
     // Emulated code is slower by a large factor; these bounds only ever abstain.
-    let evaluation_wall_ms = match options.backend {
+    let evaluation_wall_ms = match seat.backend {
         Backend::Qemu { .. } => 60_000,
         // An unoptimised build takes its time to compile components with a language's engine inside.
         Backend::Process { .. } if !options.servers.is_empty() => 40_000,
@@ -478,7 +550,7 @@ fn local_manifest(
         local: Local {
             rpc: vec![RpcEndpoint {
                 chain_id: CHAIN_ID,
-                url: rpc.to_owned(),
+                url: seat.rpc.to_owned(),
             }],
             da_url: da.to_owned(),
             api_keys: vec![ApiKey {
@@ -510,11 +582,11 @@ fn local_manifest(
     }
 }
 
-fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> Result<ShimConfig> {
+fn shim_config(options: &WorldOptions, seat: &Seat<'_>, da: &str) -> Result<ShimConfig> {
     let folder = seat.folder;
     let key_file = folder.join("gas.key");
     write_secret(&key_file, &hex::encode(seat.gas_payer.to_bytes()))?;
-    let (backend, qemu, process) = match &options.backend {
+    let (backend, qemu, process) = match seat.backend {
         Backend::Qemu {
             image,
             qemu,
@@ -531,11 +603,11 @@ fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> 
             };
             (BackendKind::Qemu, Some(qemu), None)
         }
-        Backend::Process { appliance } => {
+        Backend::Process { appliance, image } => {
             let process = ProcessConfig {
                 appliance: appliance.clone(),
                 args: Vec::new(),
-                env: Vec::new(),
+                env: vec![("NEWTON_PROCESS_IMAGE".to_owned(), image.to_string())],
             };
             (BackendKind::Process, None, Some(process))
         }
@@ -550,7 +622,7 @@ fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> 
         listen: seat.listen,
         allow: Allow {
             peer: seat.peers.clone(),
-            rpc: vec![authority(rpc)?],
+            rpc: vec![authority(seat.rpc)?],
             da: vec![authority(da)?],
             public_hosts: options
                 .servers
@@ -563,7 +635,7 @@ fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> 
             key: KeySource::File(key_file),
             chains: vec![GasChain {
                 chain_id: CHAIN_ID,
-                url: rpc.to_owned(),
+                url: seat.rpc.to_owned(),
             }],
             max_fee_per_gas: 500_000_000_000,
         }),
@@ -574,7 +646,11 @@ fn shim_config(options: &WorldOptions, seat: &Seat<'_>, rpc: &str, da: &str) -> 
     })
 }
 
-fn pcrs(backend: &Backend) -> Result<[PcrValue; 3]> {
+/// PCR0, 1, 2 of what runs an enclave.
+///
+/// # Errors
+/// If the image's measurements are none.
+pub fn pcrs(backend: &Backend) -> Result<[PcrValue; 3]> {
     match backend {
         Backend::Qemu { image, .. } => {
             let parse = |text: String| -> Result<PcrValue> {
@@ -587,7 +663,7 @@ fn pcrs(backend: &Backend) -> Result<[PcrValue; 3]> {
                 parse(m.pcr2.to_string())?,
             ])
         }
-        Backend::Process { .. } => Ok([0x10, 0x11, 0x12].map(|n| PcrValue([n; 48]))),
+        Backend::Process { image, .. } => Ok([0, 1, 2].map(|n| PcrValue([(image << 4) | n; 48]))),
     }
 }
 

@@ -3,9 +3,13 @@
 
 mod common;
 
-use common::{rounds, run_with};
+use common::{Network, Setting, rounds, run_with};
 
 #[test]
 fn three_enclaves_answer_together_and_a_dishonest_operator_pays() {
-    run_with(3, rounds::rounds_and_challenges);
+    run_with(
+        Setting::Process,
+        Network::of(3),
+        rounds::rounds_and_challenges,
+    );
 }

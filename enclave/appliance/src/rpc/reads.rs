@@ -30,7 +30,7 @@ pub(super) async fn artifact(app: &Appliance, query: ArtifactQuery) -> Result<Va
     blocking(move || {
         let snapshot = engine.snapshot().map_err(|e| state(&e))?;
         let key = LeafKey::artifact(namespace, query.hash);
-        let mut answer = prove(&snapshot, key, query.sequence_no)?;
+        let mut answer = prove(&engine, &snapshot, key, query.sequence_no)?;
         if answer["value_hash"] == json!(B256::ZERO) {
             return Err(RpcError::new(
                 ErrorName::NotFound,
@@ -54,20 +54,35 @@ pub(super) async fn state_proof(app: &Appliance, query: LeafQuery) -> Result<Val
     let engine = engine(&*running(app)?, query.chain_id)?;
     blocking(move || {
         let snapshot = engine.snapshot().map_err(|e| state(&e))?;
-        prove(&snapshot, LeafKey(query.leaf_key), query.sequence_no)
+        let key = LeafKey(query.leaf_key);
+        prove(&engine, &snapshot, key, query.sequence_no)
     })
     .await
 }
 
-fn prove(snapshot: &Snapshot, key: LeafKey, sequence: Option<u64>) -> Result<Value, RpcError> {
+fn prove(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    key: LeafKey,
+    sequence: Option<u64>,
+) -> Result<Value, RpcError> {
     let sequence = sequence.unwrap_or(snapshot.tip().sequence);
+    // A version that is not kept goes node by node: its root may still be there when others are gone.
+    let oldest = engine.state.retained_from().map_err(|e| state(&e))?;
+    if sequence < oldest {
+        return Err(RpcError::new(
+            ErrorName::NotFound,
+            format!("commit {sequence} is not kept any more, the oldest one is {oldest}"),
+        )
+        .with("retained_from", oldest));
+    }
     let root = snapshot
         .root(sequence)
         .map_err(|e| state(&e))?
         .ok_or_else(|| {
             RpcError::new(
                 ErrorName::NotFound,
-                format!("commit {sequence} is not here (not committed yet, or pruned)"),
+                format!("commit {sequence} is not here"),
             )
         })?;
     let (value, proof): (Option<B256>, LeafProof) =

@@ -101,6 +101,7 @@ fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
             say("Compiling the appliance with its development backend");
             Backend::Process {
                 appliance: compile::process_appliance(&setup)?,
+                image: 1,
             }
         }
     };
@@ -120,6 +121,7 @@ fn prepare(arguments: &Arguments) -> Result<(Setup, WorldOptions)> {
         memory_mib: arguments.memory,
         servers: Vec::new(),
         operators: 1,
+        max_expire_after: None,
     };
     Ok((setup, options))
 }

@@ -82,7 +82,7 @@ pub async fn over_https(setting: Setting, example: &Asking) {
     tell(
         setting,
         servers,
-        1,
+        super::Network::default(),
         async |world: &World, project: &Path| {
             let folder = project.join(example.folder);
             let (enclave, _) = run::admit(world, &mut Summary::default(), &say)

@@ -3,11 +3,14 @@
 
 pub mod bootstrap;
 pub mod components;
+pub mod impostor;
 pub mod load;
+pub mod mixed;
 pub mod operators;
 pub mod recorder;
 pub mod rounds;
 pub mod simulations;
+pub mod twice;
 
 use std::{
     path::Path,
@@ -35,43 +38,77 @@ const SPEND_LIMIT: &str = "tests/examples/spend-limit";
 pub enum Setting {
     Image,
     Process,
+    /// The process backend's second image: it has the next rules version, too.
+    NextProcess,
+}
+
+/// The appliance as a process that stands for one of its two images.
+pub fn process(setup: &Setup, image: u8) -> Backend {
+    Backend::Process {
+        appliance: compile::process_appliance(setup).unwrap(),
+        image,
+    }
+}
+
+/// The built image under QEMU.
+pub fn qemu(setup: &Setup) -> Backend {
+    Backend::Qemu {
+        image: Box::new(image::build(setup).unwrap()),
+        qemu: setup.qemu().unwrap(),
+        vhost_device_vsock: setup.vhost_device_vsock().unwrap(),
+    }
 }
 
 /// Makes a world, tells a story in it with the project's folder, ends it.
 pub fn run(setting: Setting, story: impl AsyncFnOnce(&World, &Path)) {
-    tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(tell(setting, Vec::new(), 1, story));
+    run_with(setting, Network::default(), story);
+}
+
+/// What there is room for.
+#[derive(Clone, Copy)]
+pub struct Network {
+    /// Operators that may join.
+    pub operators: usize,
+    /// Greatest life of an attestation in blocks, if it is not the development chain's: old versions are kept for it.
+    pub max_expire_after: Option<u64>,
+}
+
+impl Network {
+    /// Of several operators.
+    pub fn of(operators: usize) -> Self {
+        Self {
+            operators,
+            max_expire_after: None,
+        }
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self::of(1)
+    }
 }
 
 /// The same with room for several operators.
-pub fn run_with(operators: usize, story: impl AsyncFnOnce(&World, &Path)) {
-    tokio::runtime::Runtime::new().unwrap().block_on(tell(
-        Setting::Process,
-        Vec::new(),
-        operators,
-        story,
-    ));
+pub fn run_with(setting: Setting, network: Network, story: impl AsyncFnOnce(&World, &Path)) {
+    tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(tell(setting, Vec::new(), network, story));
 }
 
 /// The same where components reach `servers`.
 pub async fn tell(
     setting: Setting,
     servers: Vec<HttpsServer>,
-    operators: usize,
+    network: Network,
     story: impl AsyncFnOnce(&World, &Path),
 ) {
     let setup = Setup::new().unwrap();
     let tools = setup.contract_tools().unwrap();
     let backend = match setting {
-        Setting::Image => Backend::Qemu {
-            image: Box::new(image::build(&setup).unwrap()),
-            qemu: setup.qemu().unwrap(),
-            vhost_device_vsock: setup.vhost_device_vsock().unwrap(),
-        },
-        Setting::Process => Backend::Process {
-            appliance: compile::process_appliance(&setup).unwrap(),
-        },
+        Setting::Image => qemu(&setup),
+        Setting::Process => process(&setup, 1),
+        Setting::NextProcess => process(&setup, 2),
     };
     let folder = tempfile::Builder::new()
         .prefix("ne2e")
@@ -91,10 +128,11 @@ pub async fn tell(
         memory_mib: match setting {
             Setting::Image => 1024,
             // Large components are compiled there.
-            Setting::Process => 2048,
+            Setting::Process | Setting::NextProcess => 2048,
         },
         servers,
-        operators,
+        operators: network.operators,
+        max_expire_after: network.max_expire_after,
     };
     let world = World::start(&options, &|step| eprintln!("  {step}"))
         .await
@@ -381,14 +419,22 @@ async fn rejected_content(world: &World, enclave: &Enclave, example: &std::path:
 
 /// Waits until the host has been told this value.
 async fn metric(world: &World, name: &str, value: u64) {
+    metric_of(world, name, |told| told == value).await;
+}
+
+/// Waits until the host has been told a value as it should be.
+async fn metric_of(world: &World, name: &str, fits: impl Fn(u64) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let line = format!("{name} {value}");
     loop {
         let text = world.shim.metrics();
-        if text.lines().any(|l| l == line) {
+        let told = text.lines().find_map(|line| {
+            let (of, value) = line.rsplit_once(' ')?;
+            (of == name).then(|| value.parse().ok()).flatten()
+        });
+        if told.is_some_and(&fits) {
             return;
         }
-        assert!(Instant::now() < deadline, "no {line}: {text}");
+        assert!(Instant::now() < deadline, "{name} is {told:?}: {text}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -2,30 +2,42 @@
 
 use std::{path::Path, time::Duration};
 
-use alloy::primitives::B256;
-use newton_contracts::abi::IStateCommitRegistry;
+use alloy::{
+    primitives::{B256, U64, keccak256},
+    providers::Provider,
+};
+use newton_contracts::abi::{IEnclaveVersionRegistry, IOperatorRegistry, IStateCommitRegistry};
 use newton_da_store::Faults;
 use newton_e2e::{
-    Member, World,
+    Backend, Host, Member, World,
+    admission::{self, KeptShares},
+    chain::send,
     enclave::Enclave,
     leaves, network, policy,
     run::{self, Summary},
 };
 use newton_types::{LeafKey, Namespace};
-use serde_json::Value;
+use newton_xtask::setup::Setup;
+use serde_json::{Value, json};
 
 use super::say;
 
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Three operators: identical roots, one down, one hostile, one restarted and admitted again by the others.
+/// Three operators: identical roots, one down, one restarted and admitted again by the others. Their images differ: the second one's
+/// is older, which shows when a rules version is activated that it does not have.
 pub async fn three(world: &World, _project: &Path) {
     let mut summary = Summary::default();
     let (first, shares) = run::admit(world, &mut summary, &say).await.unwrap();
-    let (second, enclave_2) = network::join(world, 1, &shares, &[&first], PATIENCE)
+    let older = Host {
+        backend: Some(super::process(&Setup::new().unwrap(), 1)),
+        ..Host::default()
+    };
+    whitelist(world, older.backend.as_ref().unwrap()).await;
+    let (second, enclave_2) = network::join_as(world, 1, &older, &shares, &[&first], PATIENCE)
         .await
         .unwrap();
-    say("second operator admitted by the first one's certificate");
+    say("second operator, with another image, admitted by the first one's certificate");
     let voters = [&first, &enclave_2];
     let (third, enclave_3) = network::join(world, 2, &shares, &voters, PATIENCE)
         .await
@@ -65,8 +77,131 @@ pub async fn three(world: &World, _project: &Path) {
     say(&format!(
         "commit {sequence} landed with the second one down and the third one's new keys"
     ));
+
+    second.shim.restart_enclave().await.unwrap();
+    let enclave_2 = back(world, &second, &shares).await;
+    at(&enclave_2, sequence, root).await;
+    let second = next_rules(world, second, &[&first, &enclave_2, &enclave_3], &shares).await;
     third.shim.stop().await;
     second.shim.stop().await;
+}
+
+/// A rules version is scheduled and activated at a boundary. Commits before it carry the old one, from it on the new one, by the
+/// enclaves whose images have it; the second one's has not, so it halts and says so, and goes on as another image from the same page
+/// file.
+async fn next_rules(
+    world: &World,
+    second: Member,
+    [first, enclave_2, enclave_3]: &[&Enclave; 3],
+    shares: &KeptShares,
+) -> Member {
+    let versions = IEnclaveVersionRegistry::new(
+        world.chain.contracts.enclave_version_registry,
+        &world.chain.provider,
+    );
+    let head = world.chain.provider.get_block_number().await.unwrap();
+    let from = head + BEFORE_ACTIVATION;
+    send(
+        "scheduleRulesVersion",
+        world.chain.accounts.governance,
+        versions.scheduleRulesVersion(2, from),
+    )
+    .await
+    .unwrap();
+    let (sequence, root) = commit(world, first, "before").await;
+    for enclave in [first, enclave_2, enclave_3] {
+        at(enclave, sequence, root).await;
+    }
+    let (before, _) = network::absent(&world.chain, sequence).await.unwrap();
+    assert!(before.boundaryBlock < from, "{before:?}");
+    assert_eq!(before.rulesVersion, 1);
+    for (enclave, implemented) in [(first, true), (enclave_2, false), (enclave_3, true)] {
+        network::wait_for(enclave, PATIENCE, "what comes is announced", |h| {
+            let rules = &h["chains"][0]["rules"];
+            rules["in_force"] == 1
+                && rules["scheduled"]
+                    == json!([{ "version": 2, "active_from": from, "implemented": implemented }])
+        })
+        .await
+        .unwrap();
+    }
+    say(&format!(
+        "rules version 2 from block {from} on; commit {sequence} before it carries version 1"
+    ));
+
+    let _: () = world
+        .chain
+        .provider
+        .client()
+        .request("anvil_mine", (U64::from(BEFORE_ACTIVATION),))
+        .await
+        .unwrap();
+    let (sequence, root) = commit(world, first, "after").await;
+    for enclave in [first, enclave_3] {
+        at(enclave, sequence, root).await;
+    }
+    let (after, absent) = network::absent(&world.chain, sequence).await.unwrap();
+    assert!(after.boundaryBlock >= from, "{after:?}");
+    assert_eq!(after.rulesVersion, 2);
+    assert_eq!(absent, [second.operator]);
+    let halted = network::wait_for(enclave_2, PATIENCE, "the older image halts", |h| {
+        h["status"] == "halted"
+    })
+    .await
+    .unwrap();
+    let fault = halted["fault"].as_str().unwrap();
+    assert!(
+        fault.contains("rules version 2 is in force") && fault.contains("versions up to 1"),
+        "{fault}"
+    );
+    say(&format!(
+        "commit {sequence} carries version 2 without the older image, which halted: {fault}"
+    ));
+
+    let index = second.index;
+    second.shim.stop().await;
+    let second = world.join(index).await.unwrap();
+    let enclave_2 = back(world, &second, shares).await;
+    at(&enclave_2, sequence, root).await;
+    let (sequence, root) = commit(world, first, "together").await;
+    for enclave in [*first, &enclave_2, *enclave_3] {
+        at(enclave, sequence, root).await;
+    }
+    let (together, _) = network::absent(&world.chain, sequence).await.unwrap();
+    assert_eq!(together.rulesVersion, 2);
+    say(
+        "the newer image went on from the older one's page file, and its keys were admitted by the others",
+    );
+    second
+}
+
+/// Blocks between scheduling a rules version and its activation: more than a commit takes on a slow machine; who waits for them mines
+/// them.
+const BEFORE_ACTIVATION: u64 = 600;
+
+/// Governance takes another image.
+pub async fn whitelist(world: &World, backend: &Backend) {
+    admission::whitelist(
+        &world.chain,
+        &newton_e2e::pcrs(backend).unwrap(),
+        world.config_hash(),
+        "another",
+        Default::default(),
+    )
+    .await
+    .unwrap();
+}
+
+/// A boot after the first one: it gets the secret, and signs once the others have admitted it.
+async fn back(world: &World, member: &Member, shares: &KeptShares) -> Enclave {
+    network::recover(world, member, shares, PATIENCE)
+        .await
+        .unwrap();
+    let enclave = network::connect_stage(world, member, 2, PATIENCE)
+        .await
+        .unwrap();
+    signing(member, &enclave).await;
+    enclave
 }
 
 /// Bytes that nobody has are dropped by certificate and supplied again; a late enclave takes a peer's snapshot while DA gives nothing;
@@ -86,6 +221,10 @@ pub async fn lost_and_late(world: &World, _project: &Path) {
     signing(&second, &enclave_2).await;
     commit(world, &first, "one").await;
     let old = std::fs::read(second.page_file()).unwrap();
+    // Its page file does not know what it signs from here on.
+    let (unknown, root) = commit(world, &first, "signed").await;
+    at(&enclave_2, unknown, root).await;
+    let vote = super::twice::vote(&enclave_2, unknown).await.unwrap();
 
     let before = chain_tip(world).await.0;
     da_store.set_faults(nothing.clone());
@@ -163,6 +302,14 @@ pub async fn lost_and_late(world: &World, _project: &Path) {
     at(&enclave_2, sequence, root).await;
     signing(&second, &enclave_2).await;
     say("an old page file was brought up to the chain's root before its new keys were admitted");
+    // What it signed before is signed by nobody again: not by the new key, and the old one went with its boot.
+    for number in 0..=sequence {
+        assert!(super::twice::vote(&enclave_2, number).await.is_none());
+    }
+    assert!(!is_member(world, keccak256(&vote.bls_public_key)).await);
+    say("rolled back, it has signed no commit a second time, and its old key is in no set");
+    let twin =
+        super::twice::twice(world, &second, &shares, &[&first, &enclave_2, &enclave_3]).await;
 
     third.shim.kill_enclave().await;
     std::fs::copy(second.page_file(), third.page_file()).unwrap();
@@ -191,8 +338,20 @@ pub async fn lost_and_late(world: &World, _project: &Path) {
         "{fault}"
     );
     say(&format!("another operator's page file is refused: {fault}"));
+    twin.shim.stop().await;
     third.shim.stop().await;
     second.shim.stop().await;
+}
+
+/// Whether a key is in the newest operator set.
+async fn is_member(world: &World, key: B256) -> bool {
+    let registry = IOperatorRegistry::new(
+        world.chain.contracts.operator_registry,
+        &world.chain.provider,
+    );
+    let set = registry.latestSetId().call().await.unwrap();
+    let members = registry.operatorSet(set).call().await.unwrap().members;
+    members.iter().any(|m| m.blsKeyHash == key)
 }
 
 /// Waits until an enclave serves a committed source, proved by the contract.
@@ -204,7 +363,7 @@ pub async fn wait_leaf(world: &World, enclave: &Enclave, hash: B256) {
     }
 }
 
-async fn signing(member: &Member, enclave: &Enclave) {
+pub async fn signing(member: &Member, enclave: &Enclave) {
     network::wait(member, enclave, PATIENCE, "it may sign", |h| {
         h["chains"][0]["signing"] == true
     })
@@ -215,16 +374,22 @@ async fn signing(member: &Member, enclave: &Enclave) {
 /// Registers a template and waits until the chain has committed it; gives back sequence number and root.
 pub async fn commit(world: &World, enclave: &Enclave, name: &str) -> (u64, B256) {
     let before = chain_tip(world).await.0;
-    let entrypoint = format!("{name}.allow");
-    policy::register_rego(
-        &world.chain,
-        &world.da,
-        source(name).as_bytes(),
-        &entrypoint,
-    )
-    .await
-    .unwrap();
+    register(world, name).await;
     next_commit(world, enclave, before).await
+}
+
+/// Registers a template; gives back its source's hash.
+pub async fn register(world: &World, name: &str) -> B256 {
+    let source = source(name);
+    let entrypoint = format!("{name}.allow");
+    policy::register_rego(&world.chain, &world.da, source.as_bytes(), &entrypoint)
+        .await
+        .unwrap()
+}
+
+/// Hash of the source that [`commit`] registers under a name.
+pub fn source_hash(name: &str) -> B256 {
+    keccak256(source(name))
 }
 
 /// What [`commit`] registers.

@@ -334,7 +334,7 @@ async fn record(enclave: &Enclave, task_id: alloy::primitives::B256) -> Value {
 }
 
 /// Publishes the key epoch with the first enclave's signature: ten elevenths of the weight.
-async fn publish_key_epoch(world: &World, enclave: &Enclave) {
+pub async fn publish_key_epoch(world: &World, enclave: &Enclave) {
     use newton_contracts::abi::{IKeyRegistry, KeyEpoch};
     let answer: Value = enclave
         .call("newt_getKeyEpochVote", json!({}))
