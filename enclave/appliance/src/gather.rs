@@ -139,20 +139,10 @@ pub enum NoVote {
     Early,
     /// A member's signature over another commit with this number: evidence for a challenge (design 3.4), if ours is right.
     #[error(
-        "operator {operator} has signed another commit, root {root}, ours is digest {ours}; digest {digest}, signature {signature}"
+        "operator {} has signed another commit, root {}, ours is digest {}; digest {}, signature {}",
+        .0.operator, .0.root, .0.ours, .0.digest, .0.signature
     )]
-    Other {
-        /// Whose key it is.
-        operator: Address,
-        /// Root that it signed.
-        root: B256,
-        /// Digest that it signed.
-        digest: B256,
-        /// Over that digest, EIP-2537 form.
-        signature: Bytes,
-        /// Digest of this boot's commit.
-        ours: B256,
-    },
+    Other(Box<OtherCommit>),
     /// No member has signed what the peer says.
     #[error("the answer does not hold: {0}")]
     Invalid(String),
@@ -180,7 +170,7 @@ impl Engine {
             // It has landed meanwhile. What the vote is worth is found out all the same.
             _ => Ballot::new(digest).add(&set, vote.key(), &vote.signature),
         }
-        .map_err(NoVote::invalid)
+        .map_err(|e| NoVote::invalid(&e))
     }
 
     /// Whether a member has signed another commit of this number, or the peer only says so.
@@ -203,16 +193,16 @@ impl Engine {
         let signed = self.newest_set().and_then(|set| {
             Ballot::new(digest)
                 .add(&set, vote.key(), &vote.signature)
-                .map_err(NoVote::invalid)
+                .map_err(|e| NoVote::invalid(&e))
         });
         match signed {
-            Ok(operator) => NoVote::Other {
+            Ok(operator) => NoVote::Other(Box::new(OtherCommit {
                 operator,
                 root: commit.newStateRoot,
                 digest,
                 signature: vote.signature.clone(),
                 ours,
-            },
+            })),
             Err(e) => e,
         }
     }
@@ -272,7 +262,7 @@ async fn ask(
 }
 
 impl NoVote {
-    fn invalid(e: VoteError) -> Self {
+    fn invalid(e: &VoteError) -> Self {
         Self::Invalid(e.to_string())
     }
 
@@ -297,6 +287,21 @@ impl NoVote {
     }
 }
 
+/// Another commit that a member has signed.
+#[derive(Debug)]
+pub struct OtherCommit {
+    /// Whose key it is.
+    operator: Address,
+    /// Root that it signed.
+    root: B256,
+    /// Digest that it signed.
+    digest: B256,
+    /// Over that digest, EIP-2537 form.
+    signature: Bytes,
+    /// Digest of this boot's commit.
+    ours: B256,
+}
+
 /// What peers' answers were worth, for operators.
 #[derive(Default)]
 pub struct VoteCounts {
@@ -315,9 +320,66 @@ impl VoteCounts {
         count(match outcome {
             Ok(_) => &self.counted,
             Err(NoVote::Early) => return,
-            Err(NoVote::Other { .. }) => &self.other,
+            Err(NoVote::Other(_)) => &self.other,
             Err(NoVote::Invalid(_)) => &self.invalid,
             Err(NoVote::Silent(_)) => &self.silent,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use anyhow::{Context, anyhow};
+    use newton_api::RpcError;
+
+    use super::*;
+
+    #[test]
+    fn what_a_peer_did_is_told_apart() {
+        let rpc = |name| {
+            anyhow::Error::new(ClientError::Rpc(RpcError::new(name, "no"))).context("127.0.0.1:1")
+        };
+        for name in [
+            ErrorName::NotFound,
+            ErrorName::Abstained,
+            ErrorName::Overloaded,
+        ] {
+            assert!(matches!(NoVote::of(&rpc(name)), NoVote::Early), "{name:?}");
+        }
+        let halted = NoVote::of(&rpc(ErrorName::Halted));
+        assert!(
+            matches!(&halted, NoVote::Silent(why) if why.contains("127.0.0.1:1")),
+            "{halted}"
+        );
+        let nonsense = anyhow::Error::new(ClientError::Malformed("neither".to_owned()));
+        assert!(matches!(NoVote::of(&nonsense), NoVote::Invalid(_)));
+        let misshapen = serde_json::from_str::<u8>("{}")
+            .context("answer")
+            .unwrap_err();
+        assert!(matches!(NoVote::of(&misshapen), NoVote::Invalid(_)));
+        assert!(matches!(
+            NoVote::of(&anyhow!("no answer in time")),
+            NoVote::Silent(_)
+        ));
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_start_anew_with_the_next_matter() {
+        let first = Duration::from_millis(200);
+        let mut backoff = None;
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            let next = Backoff::after(backoff, first);
+            pauses.push(next.pause.as_millis());
+            backoff = Some(next);
+        }
+        assert_eq!(
+            pauses,
+            [
+                400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000, 15_000
+            ]
+        );
+        assert_eq!(Backoff::after(None, first).pause, 2 * first);
     }
 }
