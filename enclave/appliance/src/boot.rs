@@ -287,7 +287,7 @@ fn open_state(
     .context("the host's page file")?;
     // The database keeps the pages it uses; what the page store needs is room to read ahead.
     let memory = app.local.local.page_cache_mib << 20;
-    let ahead = memory / 16;
+    let ahead = memory / 64;
     let options = Options {
         page_cache_bytes: ahead,
         ..Options::default()
