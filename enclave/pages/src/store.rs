@@ -32,7 +32,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             write_buffer_bytes: 16 << 20,
-            page_cache_bytes: 1 << 20,
+            page_cache_bytes: 256 << 10,
             node_cache_bytes: 8 << 20,
         }
     }

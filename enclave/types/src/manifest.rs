@@ -435,7 +435,7 @@ fn default_wall_ms() -> u64 {
     10_000
 }
 fn default_page_cache_mib() -> usize {
-    16
+    64
 }
 fn default_max_lag_seconds() -> u64 {
     1_800

@@ -21,6 +21,9 @@ struct Arguments {
     /// Measure only this
     #[arg(long)]
     only: Option<Part>,
+    /// Memory for pages in windows, as `page_cache_mib` of the appliance
+    #[arg(long, default_value_t = 64)]
+    cache_mib: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -93,7 +96,11 @@ fn main() -> Result<()> {
         } else {
             &[0, 100_000, 1_000_000]
         };
-        report.windows = Some(window::measure(dir.path(), before)?);
+        report.windows = Some(window::measure(
+            dir.path(),
+            before,
+            arguments.cache_mib << 20,
+        )?);
     }
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

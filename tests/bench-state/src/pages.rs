@@ -25,10 +25,10 @@ const READ_TURNS: usize = 20;
 const ROUNDS: usize = 5;
 /// Reads of a turn that begins with nothing of the files in the host's memory.
 const DISK_READS: u64 = 200;
-const DISK_TURNS: usize = 10;
+const DISK_TURNS: usize = 20;
 /// Memory for caches, less than the data: redb's alone, or one part of [`PAGES_SHARE`] the page store's, as in the appliance.
 const MEMORY: usize = 16 << 20;
-const PAGES_SHARE: usize = 16;
+pub const PAGES_SHARE: usize = 64;
 
 /// Ratios of medians over rounds that take turns.
 #[derive(Debug, Serialize)]

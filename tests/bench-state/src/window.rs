@@ -27,7 +27,6 @@ const TINY_PER_WINDOW: usize = 100_000;
 /// Verdicts recorded together: as many as the appliance records in a round that nothing holds up.
 const VERDICTS: usize = 1_024;
 const CADENCE: u64 = 10;
-const CACHE: usize = 32 << 20;
 
 /// All windows.
 #[derive(Debug, Serialize)]
@@ -70,9 +69,11 @@ struct Chain {
 }
 
 /// Plays a window of small artifacts into a tree of each of `sizes`, which rise, and one of large ones into the last.
-pub fn measure(dir: &Path, sizes: &[usize]) -> Result<Report> {
-    let store = pages::open(Arc::new(FileDevice::open(&dir.join("windows"))?), CACHE)?;
-    let db = open_database(RedbBackend::new(store.clone())?, CACHE)?;
+/// `cache` is the memory for pages in bytes, shared out as the appliance does.
+pub fn measure(dir: &Path, sizes: &[usize], cache: usize) -> Result<Report> {
+    let ahead = cache / pages::PAGES_SHARE;
+    let store = pages::open(Arc::new(FileDevice::open(&dir.join("windows"))?), ahead)?;
+    let db = open_database(RedbBackend::new(store.clone())?, cache - ahead)?;
     let mut chain = Chain::new(store, StateStore::open(Arc::new(db), config())?)?;
     let mut each = Vec::new();
     for size in sizes {
