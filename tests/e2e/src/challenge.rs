@@ -1,6 +1,6 @@
 //! Challenges from outside: an operator that signs what it likes, and the evidence against it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alloy::{
     primitives::{Address, B256, Bytes, U256, address, aliases::U96, keccak256},
@@ -23,6 +23,8 @@ use crate::{
     network::{self, Vote},
 };
 
+/// How long an enclave may ask to be asked again.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Signers that one challenge slashes at most.
 const MAX_SIGNERS: u64 = 10;
 
@@ -204,9 +206,9 @@ pub async fn verdict(world: &World, enclaves: &[&Enclave], mut question: Value) 
     let mut votes = Vec::new();
     let mut correct = None;
     for enclave in enclaves {
-        let answer: Value = enclave
-            .call("newt_getResultOutcome", question.clone())
-            .await?;
+        // The task may have been seen by one of them only.
+        let answer =
+            network::patiently(enclave, "newt_getResultOutcome", &question, PATIENCE).await?;
         let said = answer["correct"].as_bool().context("correct")?;
         ensure!(
             correct.is_none_or(|c| c == said),

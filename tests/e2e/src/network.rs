@@ -221,26 +221,36 @@ pub async fn votes(
     params: &Value,
     patience: Duration,
 ) -> Result<Vec<Vote>> {
-    let deadline = Instant::now() + patience;
     let mut votes = Vec::new();
     for voter in voters {
-        loop {
-            match voter.try_call(method, params.clone()).await {
-                Ok(answer) => {
-                    votes.push(serde_json::from_value(answer).context("a vote")?);
-                    break;
-                }
-                Err(ClientError::Rpc(e))
-                    if e.name.disposition() == Disposition::Retryable
-                        && Instant::now() < deadline =>
-                {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                Err(e) => return Err(e).context(method.to_owned()),
-            }
-        }
+        let answer = patiently(voter, method, params, patience).await?;
+        votes.push(serde_json::from_value(answer).context("a vote")?);
     }
     Ok(votes)
+}
+
+/// An answer; asks again while the enclave says that a retry can help.
+///
+/// # Errors
+/// If it refuses for good, or takes longer than `patience`.
+pub async fn patiently(
+    enclave: &Enclave,
+    method: &str,
+    params: &Value,
+    patience: Duration,
+) -> Result<Value> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match enclave.try_call(method, params.clone()).await {
+            Ok(answer) => return Ok(answer),
+            Err(ClientError::Rpc(e))
+                if e.name.disposition() == Disposition::Retryable && Instant::now() < deadline =>
+            {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(e) => return Err(e).context(method.to_owned()),
+        }
+    }
 }
 
 /// The certificate that some members' votes make for the set in force, by the contract's own list of members.

@@ -6,7 +6,6 @@ use alloy::{
     primitives::{Bytes, keccak256},
     sol_types::SolValue,
 };
-use newton_api::client::ClientError;
 use newton_contracts::abi::{IStateCommitRegistry, ITaskManager, PolicyAttestation, StateCommit};
 use newton_e2e::{
     World, admission,
@@ -17,7 +16,7 @@ use newton_e2e::{
     run::{self, Summary},
     tasks::{self, WireIntent},
 };
-use newton_types::rpc::{Disposition, ErrorName};
+use newton_types::rpc::ErrorName;
 use serde_json::{Value, json};
 
 use super::{name, say};
@@ -362,17 +361,7 @@ pub async fn publish_key_epoch(world: &World, enclave: &Enclave) {
 
 /// Asks again while the enclave says that a retry can help.
 async fn patiently(enclave: &Enclave, method: &str, params: Value) -> Value {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        match enclave.try_call(method, params.clone()).await {
-            Ok(answer) => return answer,
-            Err(ClientError::Rpc(e))
-                if e.name.disposition() == Disposition::Retryable
-                    && std::time::Instant::now() < deadline =>
-            {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(e) => panic!("{method}: {e}"),
-        }
-    }
+    network::patiently(enclave, method, &params, PATIENCE)
+        .await
+        .unwrap()
 }
