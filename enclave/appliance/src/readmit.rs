@@ -19,6 +19,7 @@ use newton_types::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::{
     admission::Candidate,
@@ -91,10 +92,19 @@ async fn attempt(
         "bls_public_key": candidate.bls_public_key,
         "proof_of_possession": candidate.possession,
     });
+    // All at once: one that is silent costs the others nothing.
+    let mut asking = JoinSet::new();
+    for peer in peers.iter().cloned() {
+        let params = params.clone();
+        asking.spawn(async move {
+            let answer: Result<Vote> = peer.ask("newt_getAdmissionVote", params).await;
+            (peer, answer)
+        });
+    }
     let mut ballot = Ballot::new(asked.digest);
     let mut last = None;
-    for peer in peers {
-        let answer: Result<Vote> = peer.ask("newt_getAdmissionVote", params.clone()).await;
+    while let Some(answered) = asking.join_next().await {
+        let (peer, answer) = answered.context("asking a peer")?;
         let counted = answer.and_then(|vote| {
             anyhow::ensure!(vote.digest == asked.digest, "a vote on another digest");
             let key = keccak256(&vote.bls_public_key);
