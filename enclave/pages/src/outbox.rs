@@ -21,24 +21,34 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Takes a page for a slot; sends what is there before it if that is much. Returns the page where it lies now, to be
-    /// sealed there.
-    pub(crate) fn push(
+    /// Takes a page for a slot and seals it where it lies; sends what is there before it if that is much. A page that cannot be
+    /// sealed leaves nothing here: what is on its way to the host is never plaintext.
+    ///
+    /// # Errors
+    /// The device's, or `seal`'s.
+    pub(crate) fn push<T>(
         &mut self,
         medium: &Medium,
         slot: u64,
         page: &Page,
-    ) -> Result<&mut [u8], PageError> {
+        seal: impl FnOnce(&mut [u8]) -> Result<T, PageError>,
+    ) -> Result<T, PageError> {
         if self.bytes.len() >= PIECE {
             self.send(medium)?;
         }
         let start = self.bytes.len();
+        self.bytes.extend_from_slice(page);
+        let sealed = seal(&mut self.bytes[start..]);
+        if sealed.is_err() {
+            self.bytes[start..].fill(0);
+            self.bytes.truncate(start);
+            return sealed;
+        }
         if self.next != Some(slot) {
             self.runs.push((slot, start));
         }
-        self.bytes.extend_from_slice(page);
         self.next = Some(slot + 1);
-        Ok(&mut self.bytes[start..])
+        sealed
     }
 
     /// Sends everything; the device need not have put it on stable storage yet.
@@ -82,5 +92,49 @@ impl Outbox {
         self.runs.clear();
         self.next = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use newton_relay::disk::{BlockDevice, SlotRange};
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::seal::Sealer;
+    use crate::testing::MemoryDevice;
+    use crate::{PageKey, StoreId};
+
+    #[test]
+    fn a_page_that_cannot_be_sealed_is_never_sent() {
+        let id = StoreId {
+            operator: [1; 32],
+            config: [2; 32],
+        };
+        let device = Arc::new(MemoryDevice::default());
+        device.set_len(8).unwrap();
+        let medium = Medium {
+            device: device.clone(),
+            sealer: Sealer::derive(&PageKey::new(Zeroizing::new([3; 32])), &id, &[4; 32]),
+            counters: Arc::default(),
+        };
+        let mut outbox = Outbox::default();
+        let plain = [b'p'; PAGE_BYTES];
+        let sealed = |page: &mut [u8]| {
+            page.fill(b's');
+            Ok(())
+        };
+        outbox.push(&medium, 4, &plain, sealed).unwrap();
+        let error = outbox.push(&medium, 5, &plain, |_| Err::<(), _>(PageError::Stopped));
+        assert!(matches!(error, Err(PageError::Stopped)));
+        outbox.push(&medium, 5, &plain, sealed).unwrap();
+        outbox.send(&medium).unwrap();
+        let mut slots = vec![0; 2 * PAGE_BYTES];
+        let range = SlotRange { first: 4, count: 2 };
+        device.read_slots(&[range], &mut slots).unwrap();
+        assert!(slots.iter().all(|byte| *byte == b's'));
     }
 }

@@ -211,11 +211,10 @@ impl Tree {
         slot: u64,
     ) -> Result<(), PageError> {
         let generation = writer.generation;
-        let sealed = writer.outbox.push(writer.medium, slot, page)?;
+        let (medium, place) = (writer.medium, self.place(level, index, generation));
         let seal = writer
-            .medium
-            .sealer
-            .seal(self.place(level, index, generation), sealed)?;
+            .outbox
+            .push(medium, slot, page, |page| medium.sealer.seal(place, page))?;
         self.set(
             writer.medium,
             writer.slots,
