@@ -312,6 +312,16 @@ async fn bring(
     ingest::blocking(move || Ok(state.import_content(hash, &bytes)?)).await
 }
 
+/// Whether a peer answered, and gave nothing.
+pub fn is_refusal(e: &anyhow::Error) -> bool {
+    e.chain().any(|cause| {
+        matches!(
+            cause.downcast_ref::<ClientError>(),
+            Some(ClientError::Rpc(_))
+        )
+    })
+}
+
 /// A public artifact of a peer, checked against its hash.
 pub async fn artifact(
     peer: &Peer,

@@ -289,8 +289,11 @@ async fn from_peers(engine: &Engine, entry: &QueueEntry) -> Option<Vec<u8>> {
         // From its queue, where it has just come to, or from its tree, if the same was committed before.
         let queued = bootstrap::entry_bytes(peer, chain_id, entry).await;
         let bytes = match queued {
-            Ok(bytes) => Ok(bytes),
-            Err(_) => bootstrap::artifact(peer, chain_id, namespace, entry.hash).await,
+            // One that is silent is not waited for a second time.
+            Err(e) if bootstrap::is_refusal(&e) => {
+                bootstrap::artifact(peer, chain_id, namespace, entry.hash).await
+            }
+            other => other,
         };
         match bytes {
             Ok(bytes) => return Some(bytes),
