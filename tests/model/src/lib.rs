@@ -52,7 +52,7 @@ pub fn derive(chain_id: u64, blocks: &[Block], holds: impl Fn(&Entry) -> bool) -
 /// The same, with every root made anew, so that commits that landed can be compared with what they had to be.
 ///
 /// # Panics
-/// As [`derive`] does.
+/// As [`derive()`] does.
 #[must_use]
 pub fn follows_from(chain_id: u64, blocks: &[Block], holds: impl Fn(&Entry) -> bool) -> Derived {
     follow(chain_id, blocks, holds, false)
